@@ -1,0 +1,305 @@
+"""The composition root: Config -> parts -> run, drain, stop. Nothing else builds adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cacheproxy import __version__
+from cacheproxy.admin.operations import Operations
+from cacheproxy.admin.routes import AdminServer
+from cacheproxy.caching.abandonment import AbandonOptions
+from cacheproxy.caching.options import CachingOptions, SetCookie
+from cacheproxy.clock import SystemClock
+from cacheproxy.config.load import access_policy, parse_listen
+from cacheproxy.config.model import Config
+from cacheproxy.engine.exchange import Engine
+from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.spool import SpoolBudget
+from cacheproxy.errors import StartError, StoreError
+from cacheproxy.http.head import HeadLimits
+from cacheproxy.http.message import RequestHead
+from cacheproxy.policy.rules import Timeouts
+from cacheproxy.ports import Selector
+from cacheproxy.server.connection import ConnectionOptions, Services
+from cacheproxy.server.listener import Listener, bind
+from cacheproxy.store.directory import CacheDirectory
+from cacheproxy.store.disk import DiskTier
+from cacheproxy.store.memory import MemoryTier
+from cacheproxy.store.tiered import TieredStore
+from cacheproxy.store.writer import WriterOptions
+from cacheproxy.telemetry.access_log import AccessLog
+from cacheproxy.telemetry.counters import Counters
+from cacheproxy.tunnel.connect import open_destination
+from cacheproxy.upstream.client import Client
+from cacheproxy.upstream.dialling import Dialler, DialOptions, Resolver, tls_context
+from cacheproxy.upstream.pool import Pool, PoolOptions
+
+log = logging.getLogger("cacheproxy")
+
+
+def default_directory() -> Path:
+    """`$CACHE_DIRECTORY` (systemd), else `$XDG_CACHE_HOME/cacheproxy`, else `~/.cache/cacheproxy`."""
+    given = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - "~" without a home must not raise
+    return Path(base) / "cacheproxy"
+
+
+class App:
+    """A proxy. `start()`, wait on `stopped`, `close()`; `addresses` tells where it listens."""
+
+    def __init__(self, config: Config, directory: Path) -> None:
+        self.config = config
+        self.directory = directory
+        self.addresses: list[tuple[str, int]] = []
+        self.stopped = asyncio.Event()
+        self.counters = Counters()
+        self._clock = SystemClock()
+        self._started_at = self._clock.monotonic()
+        self._closers: list[Callable[[], object]] = []
+        self.store: TieredStore
+        self.engine: Engine
+
+    async def start(self) -> None:
+        """Take the directory and the ports, open the store, accept connections. Raises StartError."""
+        os.umask(0o077)
+        _raise_file_limit()
+        logging.getLogger("cacheproxy").setLevel(self.config.text("log.level").upper())
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        sockets: list[socket.socket] = []
+        lock = CacheDirectory(self.directory)
+        self._closers.append(lock.close)
+        for text in config.texts("listen.addresses"):
+            sockets += bind(*parse_listen(text))
+        self.addresses = [sock.getsockname()[:2] for sock in sockets]
+        self.store = await self._open_store()
+        self._closers.append(self.store.close)
+        self._open_access_log()
+        access = access_policy(config)
+        resolver = Resolver(DialOptions(dns_ttl_s=config.seconds("upstream.dns_ttl")), self._clock.monotonic)
+        self._closers.append(resolver.close)
+        dialler = Dialler(
+            access,
+            DialOptions(connect_timeout_s=config.seconds("upstream.connect_timeout")),
+            resolver,
+            lambda: self.addresses,
+        )
+        upstream = self._client(dialler)
+        self._closers.append(upstream.close)
+        via = config.text("server.name") or f"cacheproxy-{secrets.token_hex(4)}"
+        parts = Parts(
+            store=self.store,
+            upstream=upstream,
+            clock=self._clock,
+            recorder=self.counters,
+            monotonic=self._clock.monotonic,
+            access=access,
+            caching=self._caching(),
+            via=via,
+            timeouts=Timeouts(
+                config.seconds("upstream.first_byte_timeout"), config.seconds("upstream.idle_timeout")
+            ),
+            rules=config.rules,
+            abandon=AbandonOptions(
+                config.number("cache.finish_bytes"), config.seconds("cache.finish_fraction")
+            ),
+            spools=SpoolBudget(limit_bytes=config.number("cache.spool")),
+            keep_bytes=config.number("cache.memory") // 64,
+            join_gap_bytes=config.number("cache.join_gap"),
+            absolute_https=config.switch("upstream.absolute_https"),
+        )
+        self.engine = Engine(parts)
+        drain_s = config.seconds("server.drain_timeout")
+        self._closers.append(lambda: self.engine.flights.close(drain_s / 2))
+
+        async def open_tunnel(request: RequestHead, client: str) -> socket.socket:
+            return await open_destination(request, client, access, dialler, via)
+
+        listener = Listener(
+            Services(self.engine.handle, open_tunnel, self._clock, self.counters, self._connection_options())
+        )
+        await listener.start(sockets, drain_s)
+        self._closers.append(listener.close)
+        admin = AdminServer(self._operations(), self.directory)
+        try:
+            await admin.start()
+        except OSError as error:
+            raise StartError(f"{self.directory / 'admin.sock'} cannot be made: {error.strerror}") from None
+        self._closers.append(admin.close)
+
+    async def _open_store(self) -> TieredStore:
+        config = self.config
+        memory = MemoryTier(config.number("cache.memory"))
+        disk: DiskTier | None = None
+        disk_bytes = config.number("cache.disk")
+        if disk_bytes:
+            if disk_bytes < 4 * 1024 * 1024:
+                raise StartError("cache.disk is too small: at least 4MiB, or 0 for none")
+            options = WriterOptions(
+                disk_bytes, config.number("cache.keep_free"), config.number("cache.write_queue")
+            )
+            disk = DiskTier(self.directory, options, self._caching(), self.counters, memory.drop)
+            try:
+                await disk.open()
+            except StoreError as error:
+                raise StartError(str(error)) from None
+        return TieredStore(memory, disk, self._max_object())
+
+    def _max_object(self) -> int:
+        return self.config.number("cache.max_object") or self.config.number("cache.disk") // 4 or 2**62
+
+    def _caching(self) -> CachingOptions:
+        config = self.config
+        return CachingOptions(
+            set_cookie=SetCookie(config.text("cache.set_cookie")),
+            heuristic_fraction=config.seconds("cache.heuristic_fraction"),
+            heuristic_max_s=config.seconds("cache.heuristic_max"),
+            stale_disconnected_s=config.seconds("cache.stale_disconnected"),
+            max_object_bytes=self._max_object(),
+        )
+
+    def _open_access_log(self) -> None:
+        name = self.config.text("log.access")
+        if not name:
+            return
+        path = self.directory / name
+        access_log = AccessLog(
+            path,
+            self.config.number("log.access_size"),
+            self.config.number("log.access_keep"),
+            with_query=self.config.switch("log.query"),
+        )
+        self.counters.on_finished = access_log.record
+        self._closers.append(access_log.close)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, access_log.reopen)
+
+    def _client(self, dialler: Dialler) -> Client:
+        config = self.config
+        context = tls_context(config.text("upstream.ca_file") or None)
+        pool = Pool(
+            dialler,
+            PoolOptions(
+                per_origin=config.number("upstream.connections_per_origin"),
+                total=config.number("upstream.connections"),
+                idle_per_origin=config.number("upstream.idle_per_origin"),
+                idle_timeout_s=config.seconds("upstream.keep_alive"),
+            ),
+            lambda: context,
+            self.counters,
+        )
+        return Client(pool, self._clock)
+
+    def _connection_options(self) -> ConnectionOptions:
+        config = self.config
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Each client may need a descriptor upstream as well, and the store wants a few.
+        room = max(16, (soft - 64) // 2) if soft != resource.RLIM_INFINITY else 2**31
+        return ConnectionOptions(
+            head_s=config.seconds("server.header_timeout"),
+            idle_s=config.seconds("server.idle_timeout"),
+            body_s=config.seconds("server.body_timeout"),
+            body_rate=config.number("server.body_rate"),
+            write_s=config.seconds("server.write_timeout"),
+            tunnel_idle_s=config.seconds("server.tunnel_idle_timeout"),
+            max_connections=min(config.number("server.max_connections"), room),
+            limits=HeadLimits(
+                config.number("limits.target"),
+                config.number("limits.field"),
+                config.number("limits.head"),
+                config.number("limits.fields"),
+            ),
+        )
+
+    def _operations(self) -> Operations:
+        async def snapshot() -> dict[str, object]:
+            usage = await self.store.usage()
+            return self.counters.snapshot(usage, self._clock.monotonic() - self._started_at)
+
+        async def purge(selector: Selector, dry_run: bool, soft: bool) -> int:
+            return await self.engine.purge(selector, dry_run=dry_run, soft=soft)
+
+        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock)
+
+    async def close(self) -> None:
+        """Stop accepting, drain, write what is queued, release everything; in reverse order of starting."""
+        while self._closers:
+            result = self._closers.pop()()
+            if asyncio.iscoroutine(result):
+                await result
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            log.debug("the limit on open files stays at %s", soft)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What `serve` prints once it listens."""
+
+    addresses: list[tuple[str, int]]
+    directory: Path
+    memory: str
+    disk: str
+
+    def __str__(self) -> str:
+        where = ", ".join(
+            f"http://{f'[{host}]' if ':' in host else host}:{port}" for host, port in self.addresses
+        )
+        return (
+            f"cacheproxy {__version__} listens on {where}\n"
+            f"  cache: {self.directory} (memory {self.memory}, disk {self.disk})\n"
+            f"  try:   curl -x {where.partition(',')[0]} http://deb.debian.org/debian/README\n"
+        )
+
+
+async def serve(config: Config, directory: Path) -> None:
+    """Run until SIGINT, SIGTERM or `stop`; a second signal ends at once. Raises StartError."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    app = App(config, directory)
+    await app.start()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if app.stopped.is_set():
+            # The second one: the operator does not want to wait. SQLite and the lock survive this.
+            os._exit(130)
+        app.stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    sys.stderr.write(
+        str(
+            Greeting(
+                app.addresses,
+                directory,
+                config.show("cache.memory").strip('"'),
+                config.show("cache.disk").strip('"'),
+            )
+        )
+    )
+    sys.stderr.flush()
+    await app.stopped.wait()
+    await app.close()

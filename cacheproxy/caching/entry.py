@@ -1,0 +1,106 @@
+"""StoredResponse: a response as the store keeps it, with all that later decisions need already parsed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cacheproxy.caching.age import corrected_initial_age
+from cacheproxy.caching.freshness import Lifetime, freshness_lifetime
+from cacheproxy.caching.options import CachingOptions
+from cacheproxy.http.cache_control import ResponseDirectives, parse_response_directives
+from cacheproxy.http.dates import parse_date
+from cacheproxy.http.message import Fields, ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When the request left and when the response's head arrived: epoch seconds of our clock."""
+
+    request_time: float
+    response_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A stored response's head, its place in the cache and its timing. The body is `body_id`'s."""
+
+    key: str
+    nominated: tuple[str, ...]
+    variant: tuple[str | None, ...]
+    status: int
+    reason_phrase: str
+    fields: Fields
+    timing: Timing
+    directives: ResponseDirectives
+    lifetime: Lifetime
+    corrected_initial_age: float
+    date_at: float
+    entry_id: int = 0
+    body_id: int = 0
+    length: int | None = None
+    forced_stale: bool = False
+
+    @staticmethod
+    def build(
+        key: str,
+        nominated: tuple[str, ...],
+        variant: tuple[str | None, ...],
+        head: ResponseHead,
+        timing: Timing,
+        options: CachingOptions,
+        *,
+        entry_id: int = 0,
+        body_id: int = 0,
+        length: int | None = None,
+        forced_stale: bool = False,
+    ) -> StoredResponse:
+        """The stored response of `head`, its directives, lifetime and initial age computed once."""
+        directives = parse_response_directives(head.fields)
+        dates = head.fields.all("date")
+        date_at = parse_date(dates[0], timing.response_time) if len(dates) == 1 else None
+        date: float = timing.response_time if date_at is None else date_at
+        return StoredResponse(
+            key,
+            nominated,
+            variant,
+            head.status,
+            head.reason_phrase,
+            head.fields,
+            timing,
+            directives,
+            freshness_lifetime(head.status, head.fields, directives, date, timing.response_time, options),
+            corrected_initial_age(head.fields, date, timing.request_time, timing.response_time),
+            date,
+            entry_id,
+            body_id,
+            length,
+            forced_stale,
+        )
+
+    @property
+    def head(self) -> ResponseHead:
+        """The stored status line and fields."""
+        return ResponseHead(self.status, self.reason_phrase, self.fields)
+
+    @property
+    def etag(self) -> str | None:
+        """The entity tag, None where absent or repeated."""
+        return self.fields.only("etag")
+
+    @property
+    def last_modified(self) -> str | None:
+        """The Last-Modified value as sent, None where absent or repeated."""
+        return self.fields.only("last-modified")
+
+    @property
+    def has_validator(self) -> bool:
+        """Whether a validation request can be made."""
+        return self.etag is not None or self.last_modified is not None
+
+    def with_body(self, entry_id: int, body_id: int, length: int | None) -> StoredResponse:
+        """The same response, its body placed."""
+        return replace(self, entry_id=entry_id, body_id=body_id, length=length)
+
+    def stale(self) -> StoredResponse:
+        """The same response, to be validated before its next use (soft purge, RFC 9111 §4.3.5)."""
+        return replace(self, forced_stale=True)

@@ -1,0 +1,57 @@
+"""New fields for a stored response from a 304 or a HEAD (RFC 9111 §3.2, §4.3.4, §4.3.5)."""
+
+from __future__ import annotations
+
+from cacheproxy.caching.entry import StoredResponse, Timing
+from cacheproxy.caching.options import CachingOptions
+from cacheproxy.caching.storing import kept_fields
+from cacheproxy.http.cache_control import parse_response_directives
+from cacheproxy.http.message import FieldLine, ResponseHead
+from cacheproxy.http.validators import weak_match
+
+# RFC 9111 §3.2: Content-Length never; the others describe how the stored body is coded or cut.
+_NEVER_UPDATED = frozenset(
+    {"content-length", "content-encoding", "content-range", "transfer-encoding", "vary"}
+)
+
+
+def merge(
+    stored: StoredResponse, answer: ResponseHead, timing: Timing, options: CachingOptions
+) -> StoredResponse:
+    """The stored response with the fields of `answer` in place of its own."""
+    fresh = kept_fields(answer.fields, parse_response_directives(answer.fields), options).without(
+        _NEVER_UPDATED
+    )
+    replaced = frozenset(fresh.names())
+    lines: list[FieldLine] = [
+        line for line in stored.fields if line[0].lower() not in replaced and line[0].lower() != "age"
+    ]
+    lines += fresh.lines
+    head = ResponseHead(stored.status, stored.reason_phrase, type(fresh)(lines))
+    return StoredResponse.build(
+        stored.key,
+        stored.nominated,
+        stored.variant,
+        head,
+        timing,
+        options,
+        entry_id=stored.entry_id,
+        body_id=stored.body_id,
+        length=stored.length,
+    )
+
+
+def head_confirms(stored: StoredResponse, answer: ResponseHead) -> bool:
+    """Whether a 200 to HEAD describes the stored GET response (RFC 9111 §4.3.5).
+
+    Each validator and the length that it carries must equal the stored one; else the stored one is invalid.
+    """
+    fields = answer.fields
+    etag = fields.only("etag")
+    if etag is not None and (stored.etag is None or not weak_match(etag, stored.etag)):
+        return False
+    modified = fields.only("last-modified")
+    if modified is not None and modified != stored.last_modified:
+        return False
+    length = fields.only("content-length")
+    return length is None or stored.length is None or length == str(stored.length)

@@ -1,0 +1,25 @@
+"""The few knobs that caching decisions read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SetCookie(StrEnum):
+    """What becomes of a response with Set-Cookie (RFC 9111 §7.3 allows all three)."""
+
+    STRIP = "strip"
+    REPLAY = "replay"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True)
+class CachingOptions:
+    """Durations in seconds, sizes in bytes."""
+
+    set_cookie: SetCookie = SetCookie.STRIP
+    heuristic_fraction: float = 0.1
+    heuristic_max_s: float = 7 * 86400.0
+    stale_disconnected_s: float = 7 * 86400.0
+    max_object_bytes: int = 2**62

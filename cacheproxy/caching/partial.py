@@ -1,0 +1,57 @@
+"""Ranges of a stored body: which bytes answer a Range request (RFC 9110 §14, RFC 9111 §3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cacheproxy.http.message import Fields
+from cacheproxy.http.ranges import Slice, format_content_range, parse_range, satisfiable
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The Range is absent or ignored: 200 with everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """206 with these slices, in the order asked."""
+
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotSatisfiable:
+    """416: no asked byte exists."""
+
+
+def plan(request: Fields, length: int) -> Whole | Parts | NotSatisfiable:
+    """How a Range request for a complete body of `length` bytes is answered."""
+    value = request.only("range")
+    specs = None if value is None else parse_range(value)
+    if specs is None:
+        return Whole()
+    slices = satisfiable(specs, length)
+    if not slices:
+        return NotSatisfiable()
+    # RFC 9110 §14.2 lets a server ignore ranges that would cost more than the whole.
+    if len(slices) > 1 and sum(part.length for part in slices) > length:
+        return Whole()
+    return Parts(tuple(slices))
+
+
+def multipart_pieces(
+    parts: tuple[Slice, ...], length: int, content_type: str | None, boundary: str
+) -> tuple[list[bytes], bytes, int]:
+    """The heads of each part of a multipart/byteranges body, its end, and the body's whole length."""
+    heads: list[bytes] = []
+    total = 0
+    for index, part in enumerate(parts):
+        text = f"{'' if index == 0 else chr(13) + chr(10)}--{boundary}\r\n"
+        if content_type is not None:
+            text += f"Content-Type: {content_type}\r\n"
+        text += f"Content-Range: {format_content_range(part, length)}\r\n\r\n"
+        heads.append(text.encode("latin-1"))
+        total += len(heads[-1]) + part.length
+    end = f"\r\n--{boundary}--\r\n".encode("latin-1")
+    return heads, end, total + len(end)

@@ -1,0 +1,200 @@
+"""TOML and -o into a Config; what is wrong is named with file, key, value, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from cacheproxy.config.model import BY_NAME, RULE_KEYS, SECTIONS, Config, Kind, Setting, SettingValue
+from cacheproxy.config.units import parse_duration, parse_size
+from cacheproxy.errors import ConfigError
+from cacheproxy.policy.access import AccessPolicy, is_wider_than_private
+from cacheproxy.policy.rules import Rule
+
+
+def load(path: Path | None, options: Sequence[str]) -> Config:
+    """The settings of a file and of `-o KEY=VALUE` options, the latter winning. Raises ConfigError."""
+    values: dict[str, SettingValue] = {}
+    rules: tuple[Rule, ...] = ()
+    if path is not None:
+        values, rules = _read_file(path)
+    for option in options:
+        name, value = _read_option(option)
+        values[name] = value
+    config = Config(values, rules, frozenset(values))
+    _check_together(config)
+    return config
+
+
+def access_policy(config: Config) -> AccessPolicy:
+    """The compiled access rules. Raises ConfigError."""
+    return AccessPolicy(
+        clients=config.texts("access.clients"),
+        deny_destinations=config.texts("access.deny_destinations"),
+        allow_destinations=config.texts("access.allow_destinations"),
+        connect_ports=config.numbers("access.connect_ports"),
+        purge_clients=config.texts("access.purge_clients"),
+    )
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """HOST:PORT, [IPv6]:PORT or :PORT. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if (
+        not colon
+        or not (port.isascii() and port.isdigit())
+        or int(port) > 65535
+        or (":" in host and not host.startswith("["))
+    ):
+        raise ConfigError(f"listen: {text!r} is not HOST:PORT (for example 127.0.0.1:3128 or [::1]:3128)")
+    return host.strip("[]"), int(port)
+
+
+def _read_file(path: Path) -> tuple[dict[str, SettingValue], tuple[Rule, ...]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    values: dict[str, SettingValue] = {}
+    rules: list[Rule] = []
+    for section, content in document.items():
+        if section == "rules":
+            if not isinstance(content, list):
+                raise ConfigError(f"{path}: rules must be written as [[rules]]")
+            rules += [_rule(index, one, path) for index, one in enumerate(content, 1)]
+            continue
+        if section not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section [{section}]{_nearest(section, (*SECTIONS, 'rules'))}")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: {section} must be a section: [{section}]")
+        for key, raw in content.items():
+            name = f"{section}.{key}"
+            values[name] = _convert(_setting(name, f"{path}: "), raw, f"{path}: ")
+    return values, tuple(rules)
+
+
+def _rule(index: int, content: object, path: Path) -> Rule:
+    where = f"{path}: rule {index}: "
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}must be written as [[rules]]")
+    for key in content:
+        if key not in RULE_KEYS:
+            raise ConfigError(f"{where}unknown key {key!r}{_nearest(key, tuple(RULE_KEYS))}")
+    if "host" not in content and "glob" not in content:
+        raise ConfigError(f"{where}needs host or glob to say what it is about")
+    for key in ("host", "glob"):
+        if key in content and not isinstance(content[key], str):
+            raise ConfigError(f"{where}{key} must be a text")
+    durations: dict[str, float | None] = {}
+    for key in ("first_byte_timeout", "idle_timeout"):
+        try:
+            durations[key] = parse_duration(content[key]) if key in content else None
+        except ValueError as error:
+            raise ConfigError(f"{where}{key} = {content[key]!r} is not {error}") from None
+    return Rule(
+        content.get("host"), content.get("glob"), durations["first_byte_timeout"], durations["idle_timeout"]
+    )
+
+
+def _setting(name: str, where: str) -> Setting:
+    setting = BY_NAME.get(name)
+    if setting is None:
+        raise ConfigError(f"{where}unknown setting {name!r}{_nearest(name, tuple(BY_NAME))}")
+    return setting
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:
+        tails = {one.rpartition(".")[2]: one for one in known}
+        tail = get_close_matches(name.rpartition(".")[2], tuple(tails), n=1, cutoff=0.6)
+        close = [tails[tail[0]]] if tail else []
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _read_option(option: str) -> tuple[str, SettingValue]:
+    name, equals, text = option.partition("=")
+    name = name.strip()
+    if not equals:
+        raise ConfigError(f"-o {option}: must be KEY=VALUE")
+    setting = _setting(name, "-o: ")
+    try:
+        raw: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if setting.kind not in (Kind.TEXT, Kind.CHOICE, Kind.SIZE, Kind.DURATION):
+            raise ConfigError(f"-o {name}: {text!r} is not valid TOML ({setting.kind} is wanted)") from None
+        raw = text.strip()
+    return name, _convert(setting, raw, "-o ")
+
+
+def _convert(setting: Setting, raw: object, where: str) -> SettingValue:
+    try:
+        value = _by_kind(setting, raw)
+    except ValueError as error:
+        raise ConfigError(f"{where}{setting.name} = {raw!r}: must be {error}") from None
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not setting.low <= value <= setting.high
+    ):
+        raise ConfigError(
+            f"{where}{setting.name} = {raw!r}: must be between {setting.low:g} and {setting.high:g}"
+        )
+    return value
+
+
+def _by_kind(setting: Setting, raw: object) -> SettingValue:
+    kind = setting.kind
+    is_number = isinstance(raw, int | float) and not isinstance(raw, bool)
+    if kind is Kind.SIZE:
+        return parse_size(raw)
+    if kind is Kind.DURATION:
+        return parse_duration(raw)
+    if kind is Kind.NUMBER and isinstance(raw, int) and is_number:
+        return raw
+    if kind is Kind.FRACTION and isinstance(raw, int | float) and is_number:
+        return float(raw)
+    if kind is Kind.SWITCH and isinstance(raw, bool):
+        return raw
+    if kind is Kind.TEXT and isinstance(raw, str):
+        return raw
+    if kind is Kind.CHOICE:
+        if raw in setting.choices:
+            return str(raw)
+        nearest = _nearest(str(raw), setting.choices)
+        raise ValueError(f"one of {', '.join(setting.choices)}{nearest}")
+    if kind is Kind.TEXTS and isinstance(raw, list) and all(isinstance(one, str) for one in raw):
+        return tuple(raw)
+    if kind is Kind.NUMBERS and isinstance(raw, list) and all(type(one) is int for one in raw):
+        for one in raw:
+            if not setting.low <= one <= setting.high:
+                raise ValueError(f"numbers between {setting.low:g} and {setting.high:g}")
+        return tuple(raw)
+    raise ValueError(f"a {kind}")
+
+
+def _check_together(config: Config) -> None:
+    policy = access_policy(config)
+    addresses = [parse_listen(text) for text in config.texts("listen.addresses")]
+    if not addresses:
+        raise ConfigError("listen.addresses is empty: the proxy would not be reachable")
+    if is_wider_than_private(policy.client_networks):
+        raise ConfigError(
+            "access.clients reaches beyond private networks without authentication: that would be an open proxy."
+            " Name the networks of your clients"
+        )
+    beyond = [
+        host for host, _ in addresses if host not in ("localhost", "::1") and not host.startswith("127.")
+    ]
+    if beyond and "access.clients" not in config.explicit:
+        raise ConfigError(
+            f"listening on {beyond[0] or 'all addresses'} serves the network: say who may use the proxy with"
+            " access.clients, for example -o 'access.clients=[\"private\"]'"
+        )
+    name = config.text("server.name")
+    if name and not all(char.isalnum() or char in "-_." for char in name):
+        raise ConfigError(f"server.name = {name!r}: must be letters, digits, '-', '_' or '.'")

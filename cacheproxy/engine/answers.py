@@ -1,0 +1,74 @@
+"""Heads of answers: what the proxy adds to a response that it passes on or serves from the store."""
+
+from __future__ import annotations
+
+from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.options import SetCookie
+from cacheproxy.caching.reuse import remaining_lifetime
+from cacheproxy.caching.storing import COOKIE_FIELDS
+from cacheproxy.engine.parts import Parts
+from cacheproxy.http.dates import format_date
+from cacheproxy.http.forwarding import end_to_end
+from cacheproxy.http.message import FieldLine, Fields, ResponseHead
+from cacheproxy.http.status_fields import cache_status
+from cacheproxy.reasons import Reason, fwd_word
+
+# Reasons that say why a stored response was used although it is stale.
+_STALE_USES = frozenset(
+    {Reason.STALE_WHILE_REVALIDATE, Reason.STALE_MAX_STALE, Reason.STALE_IF_ERROR, Reason.STALE_DISCONNECTED}
+)
+
+
+def forwarded_head(
+    parts: Parts, head: ResponseHead, reason: Reason, stored: Reason | None, *, collapsed: bool = False
+) -> ResponseHead:
+    """The head of a response passed on from upstream. `stored` is the storing decision's reason."""
+    fields = end_to_end(head.fields)
+    extra: list[FieldLine] = []
+    if "date" not in fields:
+        # RFC 9110 §6.6.1: a recipient with a clock adds the Date that the origin left out.
+        extra.append(("Date", format_date(parts.clock.wall())))
+    word = fwd_word(reason)
+    detail = None if stored in (None, Reason.STORED) else str(stored)
+    if detail is None and str(reason) != word:
+        detail = str(reason)
+    extra.append(("Via", _via(parts, head)))
+    extra.append(
+        (
+            "Cache-Status",
+            cache_status(
+                fwd=word,
+                fwd_status=head.status,
+                stored=stored is Reason.STORED,
+                collapsed=collapsed,
+                detail=detail,
+            ),
+        )
+    )
+    return ResponseHead(head.status, head.reason_phrase, fields.plus(*extra))
+
+
+def stored_fields(
+    parts: Parts, stored: StoredResponse, age: float, reason: Reason, now: float, *, collapsed: bool = False
+) -> Fields:
+    """The fields of a stored response as they go to a client: Age, Via, Cache-Status, never others' cookies."""
+    fields = stored.fields
+    if parts.caching.set_cookie is not SetCookie.REPLAY and not COOKIE_FIELDS.isdisjoint(fields.names()):
+        fields = fields.without(COOKIE_FIELDS)
+    fields = fields.replaced("Age", str(int(age)))
+    extra: list[FieldLine] = []
+    if "date" not in fields:
+        extra.append(("Date", format_date(stored.timing.response_time)))
+    extra.append(("Via", _via(parts, stored.head)))
+    ttl = int(remaining_lifetime(stored, now))
+    if reason is Reason.REVALIDATED:
+        status = cache_status(hit=True, ttl=ttl, fwd="stale", fwd_status=304, detail=str(reason))
+    else:
+        detail = str(reason) if reason in _STALE_USES else None
+        status = cache_status(hit=True, ttl=ttl, collapsed=collapsed, detail=detail)
+    extra.append(("Cache-Status", status))
+    return fields.plus(*extra)
+
+
+def _via(parts: Parts, head: ResponseHead) -> str:
+    return f"{head.version[0]}.{head.version[1]} {parts.via}"

@@ -1,0 +1,76 @@
+"""What changes on a message when it is passed on: hop-by-hop fields, Via, Max-Forwards (RFC 9110 §7.6)."""
+
+from __future__ import annotations
+
+from cacheproxy.errors import ClientError
+from cacheproxy.http.message import FieldLine, Fields
+from cacheproxy.http.syntax import is_token, parse_digits, split_list
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    }
+)
+# A sender that nominates these would remove what routes, frames or protects the message: not obeyed.
+_NEVER_NOMINATED = frozenset(
+    {"host", "content-length", "content-type", "content-range", "cache-control", "date", "via"}
+)
+
+
+def connection_options(fields: Fields) -> frozenset[str]:
+    """The lower-case options of every Connection line (and of Proxy-Connection, its old misspelling)."""
+    options: set[str] = set()
+    for name in ("connection", "proxy-connection"):
+        for line in fields.all(name):
+            options.update(member.lower() for member in split_list(line))
+    return frozenset(options)
+
+
+def end_to_end(fields: Fields) -> Fields:
+    """The fields that go on to the next hop: neither hop-by-hop nor nominated by Connection."""
+    lookup = fields.names()
+    drop = HOP_BY_HOP
+    if "connection" in lookup or "proxy-connection" in lookup:
+        drop = HOP_BY_HOP | (
+            frozenset(option for option in connection_options(fields) if is_token(option)) - _NEVER_NOMINATED
+        )
+    return Fields([line for line in fields.lines if line[0].lower() not in drop])
+
+
+def outbound_request_fields(fields: Fields, authority: str, via: str, version: tuple[int, int]) -> Fields:
+    """The fields as sent to the origin: Host first and from the target, ours in Via, nothing else invented."""
+    lines: list[FieldLine] = [("Host", authority)]
+    lines += [line for line in end_to_end(fields).lines if line[0].lower() != "host"]
+    lines.append(("Via", f"{version[0]}.{version[1]} {via}"))
+    return Fields(lines)
+
+
+def has_passed(fields: Fields, via: str) -> bool:
+    """Whether a Via line says that this message went through the proxy called `via` before (a loop)."""
+    for line in fields.all("via"):
+        for member in split_list(line):
+            words = member.split()
+            if len(words) >= 2 and words[1].lower() == via.lower():
+                return True
+    return False
+
+
+def remaining_forwards(fields: Fields) -> int | None:
+    """Max-Forwards as a number; None where absent. Raises ClientError 400 where it is not one."""
+    values = fields.all("max-forwards")
+    if not values:
+        return None
+    number = parse_digits(values[0]) if len(values) == 1 else None
+    if number is None:
+        raise ClientError(400, "Max-Forwards is not a number (RFC 9110 §7.6.2)", close=True)
+    return number

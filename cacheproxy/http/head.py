@@ -1,0 +1,149 @@
+"""Message heads from bytes, strictly (RFC 9112 §2-5): what breaks the grammar is refused, never repaired.
+
+Not here: where a head ends in the stream (`find_head_end` helps) and how long the body is (`framing`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cacheproxy.errors import ClientError, SyntaxFault
+from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
+from cacheproxy.http.uri import parse_absolute, parse_authority
+
+_REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^\s\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])\Z")
+_STATUS_LINE = re.compile(r"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: ([\t \x21-\x7e\x80-\xff]*))?\Z")
+_FIELD_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t \x21-\x7e\x80-\xff]*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Bounds on a head, in bytes and lines; a request past them gets 414 or 431, a response 502."""
+
+    target_bytes: int = 12 * 1024
+    field_bytes: int = 32 * 1024
+    head_bytes: int = 64 * 1024
+    fields: int = 128
+
+
+def _field_lines(lines: list[str], limits: HeadLimits) -> list[FieldLine]:
+    if len(lines) > limits.fields:
+        raise OverflowError(f"more than {limits.fields} fields")
+    found: list[FieldLine] = []
+    for line in lines:
+        if len(line) > limits.field_bytes:
+            raise OverflowError(f"a field is longer than {limits.field_bytes} bytes")
+        match = _FIELD_LINE.match(line)
+        if match is None:
+            raise SyntaxFault(_what_is_wrong(line))
+        found.append((match.group(1), match.group(2).rstrip(" \t")))
+    return found
+
+
+def _what_is_wrong(line: str) -> str:
+    if line[:1] in (" ", "\t"):
+        return "a field line starts with white space (obsolete line folding)"
+    name, colon, _ = line.partition(":")
+    if "\r" in line or "\n" in line:
+        return "a line does not end in CRLF"
+    if not colon:
+        return "a field line has no colon"
+    if name.endswith((" ", "\t")):
+        return "there is white space before the colon of a field"
+    if not name:
+        return "a field name is empty"
+    return "a field has a character that is not allowed"
+
+
+def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
+    """A request head from its bytes up to and without the empty line. Raises ClientError, always closing.
+
+    The target is absolute-form (http, https), authority-form for CONNECT, `*` for OPTIONS, or origin-form
+    (kept as `request_target` with no `target`: the caller knows that this is a proxy).
+    """
+    line, _, block = data.decode("latin-1").partition("\r\n")
+    method, target_text, version = parse_request_line(line, limits)
+    try:
+        fields = Fields(_field_lines(block.split("\r\n") if block else [], limits))
+    except SyntaxFault as fault:
+        raise ClientError(400, str(fault), close=True) from None
+    except OverflowError as overflow:
+        raise ClientError(431, str(overflow), close=True) from None
+    # RFC 9112 §2.5: a minor version above ours is handled as 1.1.
+    head = RequestHead(method, target_text, min(version, (1, 1)), fields)
+    _check_host(head)
+    return _with_target(head)
+
+
+def parse_request_line(line: str, limits: HeadLimits) -> tuple[str, str, tuple[int, int]]:
+    """Method, request target and version of a request line without its CRLF. Raises ClientError."""
+    match = _REQUEST_LINE.match(line)
+    if match is None:
+        if not re.match(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ ", line):
+            raise ClientError(400, "the method or the request line is malformed", close=True)
+        if re.search(r" HTTP/[0-9]+(\.[0-9]+)?\Z", line) is None:
+            raise ClientError(400, "the request line does not end in an HTTP version", close=True)
+        raise ClientError(400, "the request line is malformed", close=True)
+    method, target_text = match.group(1), match.group(2)
+    version = (int(match.group(3)), int(match.group(4)))
+    if version[0] != 1:
+        raise ClientError(505, f"HTTP/{version[0]}.{version[1]} is not supported; use HTTP/1.1", close=True)
+    if len(target_text) > limits.target_bytes:
+        raise ClientError(414, f"the request target is longer than {limits.target_bytes} bytes", close=True)
+    return method, target_text, version
+
+
+def _check_host(head: RequestHead) -> None:
+    # RFC 9112 §3.2: exactly one valid Host, also with an absolute-form target; HTTP/1.0 may lack it.
+    hosts = head.fields.all("host")
+    if len(hosts) > 1 or (not hosts and head.version >= (1, 1)):
+        raise ClientError(400, "exactly one Host field is required (RFC 9112 §3.2)", close=True)
+    if hosts and hosts[0]:
+        try:
+            parse_authority(hosts[0], 80)
+        except SyntaxFault as fault:
+            raise ClientError(400, f"the Host field is invalid: {fault}", close=True) from None
+    elif hosts and head.method != "CONNECT":
+        raise ClientError(400, "the Host field is empty", close=True)
+
+
+def _with_target(head: RequestHead) -> RequestHead:
+    text = head.request_target
+    if head.method == "CONNECT":
+        try:
+            parse_authority(text, None)
+        except SyntaxFault as fault:
+            raise ClientError(400, f"CONNECT wants host:port: {fault}", close=True) from None
+        return head
+    if text.startswith("/") or (text == "*" and head.method == "OPTIONS"):
+        return head
+    try:
+        target = parse_absolute(text)
+    except SyntaxFault as fault:
+        status = 501 if "scheme" in str(fault) else 400
+        raise ClientError(status, f"the request target is invalid: {fault}", close=True) from None
+    if target.path_and_query == "/" and head.method == "OPTIONS" and not text.endswith("/"):
+        # RFC 9112 §3.2.4: OPTIONS for a server as a whole reaches the origin as `*`.
+        return RequestHead(head.method, "*", head.version, head.fields, target)
+    return RequestHead(head.method, text, head.version, head.fields, target)
+
+
+def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
+    """A response head from its bytes up to and without the empty line. Raises SyntaxFault."""
+    text = data.decode("latin-1")
+    line, _, block = text.partition("\r\n")
+    match = _STATUS_LINE.match(line)
+    if match is None:
+        raise SyntaxFault(f"the status line is malformed: {line[:60]!r}")
+    version = (int(match.group(1)), int(match.group(2)))
+    if version[0] != 1:
+        raise SyntaxFault(f"unsupported version HTTP/{version[0]}.{version[1]}")
+    status = int(match.group(3))
+    if status < 100:
+        raise SyntaxFault(f"invalid status {status}")
+    try:
+        fields = Fields(_field_lines(block.split("\r\n") if block else [], limits))
+    except OverflowError as overflow:
+        raise SyntaxFault(str(overflow)) from None
+    return ResponseHead(status, match.group(4) or "", fields, min(version, (1, 1)))

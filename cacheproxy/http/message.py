@@ -1,0 +1,133 @@
+"""Fields and message heads as values. Text is latin-1: every byte of the wire has one character here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cacheproxy.http.uri import TargetUri
+
+FieldLine = tuple[str, str]
+
+
+class Fields:
+    """Field lines in their order, case and number; look-up ignores case (RFC 9110 §5.1-5.3)."""
+
+    __slots__ = ("_index", "lines")
+
+    def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
+        self.lines: tuple[FieldLine, ...] = tuple(lines)
+        self._index: dict[str, tuple[str, ...]] | None = None
+
+    def _lookup(self) -> dict[str, tuple[str, ...]]:
+        index = self._index
+        if index is None:
+            index = {}
+            for name, value in self.lines:
+                lower = name.lower()
+                have = index.get(lower)
+                index[lower] = (value,) if have is None else (*have, value)
+            self._index = index
+        return index
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """The values of each line called `name` (lower case), in order."""
+        return self._lookup().get(name, ())
+
+    def get(self, name: str) -> str | None:
+        """The combined value of `name` (lower case), its lines joined by commas; None if absent."""
+        values = self._lookup().get(name)
+        if values is None:
+            return None
+        return values[0] if len(values) == 1 else ", ".join(values)
+
+    def only(self, name: str) -> str | None:
+        """The value of a field that appears exactly once, else None."""
+        values = self._lookup().get(name)
+        return values[0] if values is not None and len(values) == 1 else None
+
+    def names(self) -> Iterable[str]:
+        """The field names present, in lower case."""
+        return self._lookup().keys()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._lookup()
+
+    def __iter__(self) -> Iterator[FieldLine]:
+        return iter(self.lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fields) and self.lines == other.lines
+
+    def __hash__(self) -> int:
+        return hash(self.lines)
+
+    def __repr__(self) -> str:
+        return f"Fields({list(self.lines)!r})"
+
+    def without(self, names: Iterable[str]) -> Fields:
+        """These fields less every line whose lower-case name is in `names`."""
+        drop = frozenset(names)
+        return Fields(line for line in self.lines if line[0].lower() not in drop)
+
+    def where(self, keep: Callable[[str, str], bool]) -> Fields:
+        """The lines for which `keep(lower_name, value)` holds."""
+        return Fields(line for line in self.lines if keep(line[0].lower(), line[1]))
+
+    def plus(self, *lines: FieldLine) -> Fields:
+        """These fields with `lines` behind them."""
+        return Fields((*self.lines, *lines))
+
+    def replaced(self, name: str, value: str) -> Fields:
+        """`name` with exactly one line of `value`, in the place of its first line or at the end."""
+        lower = name.lower()
+        out: list[FieldLine] = []
+        done = False
+        for line in self.lines:
+            if line[0].lower() != lower:
+                out.append(line)
+            elif not done:
+                out.append((line[0], value))
+                done = True
+        if not done:
+            out.append((name, value))
+        return Fields(out)
+
+    def wire(self) -> str:
+        """The lines as they stand in a head, each with CRLF."""
+        return "".join([f"{name}: {value}\r\n" for name, value in self.lines])
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request's head as accepted by the parser. `target` is None for CONNECT and `*`."""
+
+    method: str
+    request_target: str
+    version: tuple[int, int]
+    fields: Fields
+    target: TargetUri | None = None
+
+    def with_fields(self, fields: Fields) -> RequestHead:
+        """The same request with other fields."""
+        return RequestHead(self.method, self.request_target, self.version, fields, self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A response's head: status 100-999, the reason phrase as sent (it may be empty), the fields."""
+
+    status: int
+    reason_phrase: str
+    fields: Fields
+    version: tuple[int, int] = (1, 1)
+
+    def with_fields(self, fields: Fields) -> ResponseHead:
+        """The same response with other fields."""
+        return ResponseHead(self.status, self.reason_phrase, fields, self.version)
+
+    def wire(self) -> bytes:
+        """The head as sent: status line, fields, empty line."""
+        return f"HTTP/1.1 {self.status} {self.reason_phrase}\r\n{self.fields.wire()}\r\n".encode("latin-1")

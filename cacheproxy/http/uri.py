@@ -1,0 +1,153 @@
+"""Target URIs: what a request's target names, and the origin that answers for it (RFC 9110 §4, §7.1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+
+from cacheproxy.errors import SyntaxFault
+from cacheproxy.http.syntax import parse_digits
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
+# reg-name, with the underscore that real host names carry; percent-encoded names are refused.
+_REG_NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+\Z")
+_HOST_NAME = re.compile(r"[A-Za-z0-9\-._~]+\Z")
+# RFC 3986 characters plus those that browsers send raw; no space, control, backslash, '#' or 8-bit byte.
+_PATH = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]{}|^`\"<>]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host (lower case, no brackets) and port: who answers (RFC 9110 §4.3.1)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """host[:port] as it stands in a Host field; the scheme's default port is left out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUri:
+    """An absolute http(s) URI. `path_and_query` is byte for byte what the client sent ('/' if empty)."""
+
+    origin: Origin
+    path_and_query: str
+
+    def __str__(self) -> str:
+        return f"{self.origin.scheme}://{self.origin.authority}{self.path_and_query}"
+
+
+def parse_authority(text: str, default_port: int | None) -> tuple[str, int]:
+    """`host[:port]` as (lower-case host without brackets, port). Raises SyntaxFault.
+
+    `default_port` None makes the port obligatory (CONNECT, RFC 9110 §9.3.6).
+    """
+    if "@" in text:
+        raise SyntaxFault("user information in the target is not allowed (RFC 9110 §4.2.4)")
+    if text.startswith("["):
+        literal, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and rest[0] != ":"):
+            raise SyntaxFault(f"malformed IPv6 address in {text!r}")
+        try:
+            host = str(IPv6Address(literal))
+        except (AddressValueError, ValueError):
+            raise SyntaxFault(f"malformed IPv6 address in {text!r}") from None
+        if "%" in literal:
+            raise SyntaxFault("an IPv6 zone is not allowed in a target")
+        port_text: str | None = rest[1:] if rest else None
+    else:
+        name, colon, after = text.partition(":")
+        port_text = after if colon else None
+        if not _REG_NAME.match(name) or not _HOST_NAME.match(name):
+            raise SyntaxFault(f"{name!r} is not a valid host name" if name else "the host is empty")
+        host = name.lower()
+        if len(host) > 255:
+            raise SyntaxFault("the host name is longer than 255 characters")
+    if port_text is None or (port_text == "" and default_port is not None):
+        if default_port is None:
+            raise SyntaxFault("a port is required")
+        return host, default_port
+    port = parse_digits(port_text) if len(port_text) <= 5 else None
+    if port is None or not 0 < port < 65536:
+        raise SyntaxFault(f"{port_text!r} is not a valid port")
+    return host, port
+
+
+def parse_absolute(text: str) -> TargetUri:
+    """An absolute-form target with scheme http or https. Raises SyntaxFault saying what is wrong."""
+    scheme_match = _SCHEME.match(text)
+    if scheme_match is None:
+        raise SyntaxFault("not an absolute URI")
+    scheme = scheme_match.group(1).lower()
+    if scheme not in DEFAULT_PORTS:
+        raise SyntaxFault(f"scheme {scheme!r} is not supported")
+    rest = text[scheme_match.end() :]
+    if not rest.startswith("//"):
+        raise SyntaxFault("no authority in the target")
+    if "#" in rest:
+        raise SyntaxFault("a fragment is not allowed in a request target")
+    end = len(rest)
+    for mark in "/?":
+        at = rest.find(mark, 2)
+        if at != -1:
+            end = min(end, at)
+    host, port = parse_authority(rest[2:end], DEFAULT_PORTS[scheme])
+    path = rest[end:]
+    if not path.startswith("/"):
+        path = "/" + path
+    if not _PATH.match(path):
+        raise SyntaxFault("a character in the target must be percent-encoded")
+    return TargetUri(Origin(scheme, host, port), path)
+
+
+def resolve(base: TargetUri, reference: str) -> TargetUri | None:
+    """The URI that `reference` (absolute, network-path, absolute-path or relative) names from `base`.
+
+    None where it is not an http(s) URI. Dot segments are removed (RFC 3986 §5.2); a fragment is dropped.
+    """
+    text = reference.strip(" \t").partition("#")[0]
+    if not text:
+        return base
+    try:
+        if _SCHEME.match(text):
+            return parse_absolute(text)
+        if text.startswith("//"):
+            return parse_absolute(f"{base.origin.scheme}:{text}")
+    except SyntaxFault:
+        return None
+    path, mark, query = text.partition("?")
+    base_path = base.path_and_query.partition("?")[0]
+    if not path:
+        merged = base_path
+    elif path.startswith("/"):
+        merged = _remove_dots(path)
+    else:
+        merged = _remove_dots(base_path[: base_path.rfind("/") + 1] + path)
+    whole = merged + mark + query
+    return TargetUri(base.origin, whole) if _PATH.match(whole) else None
+
+
+def _remove_dots(path: str) -> str:
+    out: list[str] = []
+    segments = path.split("/")[1:]
+    for index, segment in enumerate(segments):
+        is_last = index == len(segments) - 1
+        if segment == "..":
+            if out:
+                out.pop()
+            if is_last:
+                out.append("")
+        elif segment == ".":
+            if is_last:
+                out.append("")
+        else:
+            out.append(segment)
+    return "/" + "/".join(out)

@@ -1,0 +1,1 @@
+"""This site's rules, as pure decisions: who may use the proxy, where it may go."""

@@ -1,0 +1,1 @@
+"""The clients' side: listeners, connections (aiohttp's RequestHandler underneath), answers, error pages."""

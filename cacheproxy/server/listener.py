@@ -1,0 +1,87 @@
+"""Listening sockets and the aiohttp server behind them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from aiohttp import web
+
+from cacheproxy.errors import StartError
+from cacheproxy.server.connection import ClientConnection, Services
+
+_BACKLOG = 1024
+
+
+class ConnectionServer(web.Server):
+    """aiohttp's low-level server, its connections ours."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(_never, handler_cancellation=True)
+        self._services = services
+
+    def __call__(self) -> ClientConnection:
+        """A protocol for a new connection."""
+        return ClientConnection(self, self._services, self._loop)
+
+
+async def _never(request: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError("requests are handled by ClientConnection")
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for HOST:PORT, one per address family. Raises StartError."""
+    shown = f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
+    try:
+        infos = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )
+    except OSError as error:
+        raise StartError(f"cannot listen on {shown}: {error.strerror or error}") from None
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(infos):
+            sock = socket.socket(family, kind, proto)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            # Listen now: a bound port alone does not keep a second instance out.
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"cannot listen on {shown}: another program, perhaps another cacheproxy, uses the port already;"
+                " choose another with --listen"
+            ) from None
+        raise StartError(f"cannot listen on {shown}: {error.strerror}") from None
+    return sockets
+
+
+class Listener:
+    """Accepts connections on sockets. Start it, then close it with a time to drain."""
+
+    def __init__(self, services: Services) -> None:
+        self._server = ConnectionServer(services)
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, sockets: list[socket.socket], drain_s: float) -> None:
+        """Accept on `sockets`, which belong to the listener from now on."""
+        self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=drain_s)
+        await self._runner.setup()
+        for sock in sockets:
+            await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
+
+    @property
+    def connections(self) -> int:
+        """Client connections open now."""
+        return len(self._server.connections)
+
+    async def close(self) -> None:
+        """Stop accepting, let exchanges finish within the drain time, close."""
+        if self._runner is not None:
+            await self._runner.cleanup()

@@ -1,0 +1,67 @@
+"""Sockets below asyncio: what the kernel counted on a TCP connection, Unix sockets in deep directories."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+# struct tcp_info of Linux: tcpi_bytes_acked and tcpi_bytes_received are two u64 at byte 120.
+_OFFSET = 120
+_PAIR = struct.Struct("@QQ")
+
+
+def kernel_bytes(sock: socket.socket | None) -> tuple[int, int] | None:
+    """(bytes acknowledged by the peer, bytes received from it) in the connection's life; None if unknown.
+
+    Received counts what reached this machine even if nobody read it before the socket was closed.
+    """
+    if sock is None or not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _OFFSET + _PAIR.size)
+    except (OSError, AttributeError):
+        return None
+    if len(info) < _OFFSET + _PAIR.size:
+        return None
+    acked, received = _PAIR.unpack_from(info, _OFFSET)
+    return acked, received
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A listening Unix socket at `path`, replacing what is there; only its owner may connect. Raises OSError."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        _by_directory(path, sock.bind)
+        sock.listen(64)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(old)
+    return sock
+
+
+def connect_unix(path: Path, timeout_s: float) -> socket.socket:
+    """A connection to the Unix socket at `path`. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout_s)
+    try:
+        _by_directory(path, sock.connect)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _by_directory(path: Path, act: Callable[[str], None]) -> None:
+    # A Unix socket's name is at most 107 bytes; through a descriptor of its directory any depth will do.
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        act(f"/proc/self/fd/{directory}/{path.name}" if len(os.fsencode(path)) > 100 else str(path))
+    finally:
+        os.close(directory)

@@ -1,0 +1,1 @@
+"""Stored responses: a memory tier in front of one SQLite file. Every failure is a counted miss."""

@@ -1,0 +1,178 @@
+"""The store's end of a fetch: bytes in, rows of 256 KiB out, published as a whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.errors import StoreError
+from cacheproxy.ports import Candidate
+from cacheproxy.store.batch import EntryRow, Row
+from cacheproxy.store.codec import encode, variant_key
+from cacheproxy.store.disk import ROW_BYTES, DiskBody, DiskTier
+from cacheproxy.store.eviction import weight
+from cacheproxy.store.memory import MemoryBody, MemoryTier
+
+
+def _nothing() -> None:
+    """Nobody waits for progress."""
+
+
+class TieredBodyWriter:
+    """Writes to disk where there is one; small bodies go to memory as well when they are committed."""
+
+    def __init__(self, memory: MemoryTier, disk: DiskTier | None, entry_id: int, max_bytes: int) -> None:
+        self._memory = memory
+        self._disk = disk
+        self._entry_id = entry_id
+        self._max_bytes = max_bytes
+        self._body_id = disk.next_body_id() if disk is not None else 0
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._received = 0
+        self._first = 0
+        self._durable = 0
+        self._is_opened = False
+        self._is_failed = False
+        self._is_ended = False
+        self.on_progress: Callable[[], None] = _nothing
+
+    @property
+    def is_open(self) -> bool:
+        """False once storing was given up."""
+        return not self._is_failed and not self._is_ended
+
+    @property
+    def durable(self) -> int:
+        """Bytes from 0 that are committed to disk."""
+        return self._durable
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes; waits while the disk is behind."""
+        if not self.is_open:
+            return
+        self._received += len(data)
+        if self._received > self._max_bytes:
+            self._fail()
+            return
+        if self._disk is None:
+            # Without a disk only the spool's own copy can become a stored body.
+            if self._received > self._memory.object_bytes:
+                self._fail()
+            return
+        self._pieces.append(data)
+        self._held += len(data)
+        while self._held >= ROW_BYTES:
+            self._cut_row(ROW_BYTES)
+            if not await self._disk.writer.room():
+                self._fail()
+                return
+
+    def _cut_row(self, size: int) -> None:
+        assert self._disk is not None
+        joined = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        data, rest = (joined, b"") if len(joined) == size else (joined[:size], joined[size:])
+        self._pieces = [rest] if rest else []
+        self._held = len(rest)
+        writer = self._disk.writer
+        if not self._is_opened:
+            self._is_opened = True
+            writer.writing.add(self._body_id)
+            writer.open_body(self._body_id)
+        end = self._first + len(data)
+        writer.add_row(Row(self._body_id, self._first, data), lambda: self._committed(end), self._fail)
+        self._first = end
+
+    def _committed(self, end: int) -> None:
+        self._durable = end
+        self.on_progress()
+
+    def _fail(self) -> None:
+        self._is_failed = True
+        self._pieces = []
+        self._held = 0
+        self.on_progress()
+
+    async def read_back(self, start: int) -> bytes:
+        """Committed bytes from `start` on. Raises StoreError."""
+        if self._disk is None:
+            raise StoreError("there is no disk tier")
+        return await self._disk.read_row(self._body_id, start)
+
+    def pin(self) -> None:
+        """Keep the rows for a reader that lags behind; undo with `unpin`."""
+        if self._disk is not None:
+            self._disk.writer.pins[self._body_id] += 1
+
+    def unpin(self) -> None:
+        """A reader has gone."""
+        if self._disk is not None:
+            pins = self._disk.writer.pins
+            pins[self._body_id] -= 1
+            if pins[self._body_id] <= 0:
+                del pins[self._body_id]
+                self._disk.writer.body_released()
+
+    async def commit(self, stored: StoredResponse, whole: bytes | None) -> Candidate | None:
+        """Publish; memory first, so that the next request finds it, then the disk."""
+        if self._is_ended:
+            return None
+        stored = stored.with_body(self._entry_id, self._body_id, self._received)
+        in_memory: Candidate | None = None
+        if whole is not None and len(whole) <= self._memory.object_bytes:
+            in_memory = Candidate(stored, MemoryBody(whole), "memory")
+            self._memory.supersede(stored)
+            self._memory.put(in_memory)
+        if self._disk is None or not self.is_open:
+            self.abort()
+            return in_memory
+        if self._held:
+            self._cut_row(self._held)
+        done = self._publish(self._disk, stored)
+        self._is_ended = True
+        if in_memory is not None:
+            return in_memory
+        if not await done:
+            return None
+        candidate = Candidate(stored, DiskBody(self._disk, self._body_id, self._received), "disk")
+        self._memory.supersede(stored)
+        self._memory.put(candidate)
+        return candidate
+
+    def _publish(self, disk: DiskTier, stored: StoredResponse) -> asyncio.Future[bool]:
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        head = encode(stored)
+        size = len(head) + len(stored.key) + self._received
+        entry = EntryRow(
+            stored.entry_id,
+            stored.key,
+            variant_key(stored),
+            self._body_id,
+            self._received,
+            size,
+            weight(size),
+            stored.timing.response_time,
+            head,
+        )
+
+        def settle(result: bool) -> None:
+            disk.writer.writing.discard(self._body_id)
+            if not result:
+                disk.writer.body_released()
+            if not done.done():
+                done.set_result(result and not self._is_failed)
+
+        disk.writer.publish(entry, lambda: settle(True), lambda: settle(False))
+        return done
+
+    def abort(self) -> None:
+        """Forget the rows: the sweep reclaims them once nobody reads them."""
+        if self._is_ended:
+            return
+        self._is_ended = True
+        self._durable = 0
+        self._pieces = []
+        if self._is_opened and self._disk is not None:
+            self._disk.writer.writing.discard(self._body_id)
+            self._disk.writer.body_released()

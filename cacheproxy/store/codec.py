@@ -1,0 +1,70 @@
+"""StoredResponse <-> bytes, with a format version: what cannot be read is a miss."""
+
+from __future__ import annotations
+
+import json
+
+from cacheproxy.caching.entry import StoredResponse, Timing
+from cacheproxy.caching.options import CachingOptions
+from cacheproxy.errors import StoreError
+from cacheproxy.http.message import Fields, ResponseHead
+
+_VERSION = 1
+
+
+def encode(stored: StoredResponse) -> bytes:
+    """The head, variant and timing of a stored response; key, ids and length are columns."""
+    return json.dumps(
+        [
+            _VERSION,
+            stored.status,
+            stored.reason_phrase,
+            stored.fields.lines,
+            stored.nominated,
+            stored.variant,
+            stored.timing.request_time,
+            stored.timing.response_time,
+        ],
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).encode()
+
+
+def decode(
+    data: bytes,
+    options: CachingOptions,
+    *,
+    key: str,
+    entry_id: int,
+    body_id: int,
+    length: int,
+    forced_stale: bool,
+) -> StoredResponse:
+    """The stored response again. Raises StoreError for another version or damaged bytes."""
+    try:
+        version, status, phrase, lines, nominated, variant, request_time, response_time = json.loads(data)
+        if version != _VERSION:
+            raise StoreError(f"stored format {version} is not {_VERSION}")
+        head = ResponseHead(
+            int(status), str(phrase), Fields([(str(name), str(value)) for name, value in lines])
+        )
+        timing = Timing(float(request_time), float(response_time))
+        return StoredResponse.build(
+            key,
+            tuple(nominated),
+            tuple(variant),
+            head,
+            timing,
+            options,
+            entry_id=entry_id,
+            body_id=body_id,
+            length=length,
+            forced_stale=forced_stale,
+        )
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"a stored head cannot be read: {error}") from error
+
+
+def variant_key(stored: StoredResponse) -> str:
+    """One text for the nominated fields and their values: equal texts are the same variant."""
+    return json.dumps([stored.nominated, stored.variant], ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,129 @@
+"""The memory tier: a byte-weighted LRU of heads, with the bodies that are small enough."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from cachetools import LRUCache
+
+from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.http.ranges import Slice
+from cacheproxy.ports import Candidate
+
+# What Python spends on an entry's objects beside its text, measured roughly.
+_OVERHEAD_BYTES = 2048
+_PIECE_BYTES = 256 * 1024
+
+
+class MemoryBody:
+    """A body that is in memory."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def available(self) -> int:
+        """Everything is here."""
+        return len(self._data)
+
+    def whole(self) -> bytes:
+        """All bytes."""
+        return self._data
+
+    async def read(self, part: Slice | None) -> AsyncIterator[bytes]:
+        """The bytes in pieces that a transport can take without a large copy."""
+        start, end = (0, len(self._data)) if part is None else (part.start, part.end)
+        view = memoryview(self._data)
+        for at in range(start, end, _PIECE_BYTES):
+            yield bytes(view[at : min(at + _PIECE_BYTES, end)])
+
+
+def weigh(candidate: Candidate) -> int:
+    """Bytes that an entry takes in memory, its body's only where that is in memory too."""
+    stored = candidate.stored
+    text = len(stored.key) + sum(len(name) + len(value) + 120 for name, value in stored.fields)
+    body = candidate.body
+    return _OVERHEAD_BYTES + text + (len(body.whole()) if isinstance(body, MemoryBody) else 0)
+
+
+class _Lru(LRUCache[int, Candidate]):
+    """cachetools' LRU that tells its owner what it drops."""
+
+    def __init__(self, tier: MemoryTier, limit_bytes: int) -> None:
+        super().__init__(limit_bytes, getsizeof=weigh)
+        self._tier = tier
+
+    def popitem(self) -> tuple[int, Candidate]:
+        entry_id, candidate = super().popitem()
+        self._tier.unlink(candidate)
+        return entry_id, candidate
+
+
+class MemoryTier:
+    """Entries by id, found by key. A body above `object_bytes` stays out, its head may stay in."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.object_bytes = limit_bytes // 64
+        self._entries = _Lru(self, limit_bytes)
+        self._by_key: dict[str, dict[int, Candidate]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in use, by `weigh`."""
+        return int(self._entries.currsize)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter([candidate for group in self._by_key.values() for candidate in group.values()])
+
+    def find(self, key: str) -> tuple[Candidate, ...]:
+        """The entries of `key`, without counting as a use."""
+        group = self._by_key.get(key)
+        return tuple(group.values()) if group is not None else ()
+
+    def touch(self, entry_id: int) -> None:
+        """Make this the last to go."""
+        self._entries.get(entry_id)
+
+    def put(self, candidate: Candidate) -> None:
+        """Add or replace an entry; what is too large for the tier is left out."""
+        entry_id = candidate.stored.entry_id
+        self.drop(entry_id)
+        if weigh(candidate) > self._entries.maxsize:
+            return
+        self._entries[entry_id] = candidate
+        self._by_key.setdefault(candidate.stored.key, {})[entry_id] = candidate
+
+    def drop(self, entry_id: int) -> None:
+        """Remove an entry if it is here."""
+        candidate = self._entries.pop(entry_id, None)
+        if candidate is not None:
+            self.unlink(candidate)
+
+    def drop_key(self, key: str) -> None:
+        """Remove every entry of `key`."""
+        for entry_id in list(self._by_key.get(key, ())):
+            self.drop(entry_id)
+
+    def supersede(self, stored: StoredResponse) -> None:
+        """Remove older entries of the same key and variant."""
+        for candidate in self.find(stored.key):
+            old = candidate.stored
+            if (
+                old.nominated == stored.nominated
+                and old.variant == stored.variant
+                and old.entry_id < stored.entry_id
+            ):
+                self.drop(old.entry_id)
+
+    def unlink(self, candidate: Candidate) -> None:
+        """Forget an entry that the LRU dropped."""
+        group = self._by_key.get(candidate.stored.key)
+        if group is not None:
+            group.pop(candidate.stored.entry_id, None)
+            if not group:
+                del self._by_key[candidate.stored.key]

@@ -1,0 +1,181 @@
+"""The store as the engine sees it: memory before disk, every failure a miss."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from fnmatch import translate
+
+from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.http.syntax import is_token
+from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
+from cacheproxy.store.body_writer import TieredBodyWriter
+from cacheproxy.store.disk import DiskTier
+from cacheproxy.store.memory import MemoryTier, weigh
+
+
+class TieredStore:
+    """Memory in front of an optional disk tier."""
+
+    def __init__(self, memory: MemoryTier, disk: DiskTier | None, max_object_bytes: int) -> None:
+        self._memory = memory
+        self._disk = disk
+        self._max_object_bytes = max_object_bytes
+        self._last_entry_id = 0
+
+    def lookup_memory(self, key: str) -> Sequence[Candidate]:
+        """The stored responses of `key` in memory."""
+        return self._memory.find(key)
+
+    async def lookup(self, key: str) -> Sequence[Candidate]:
+        """Memory's and the disk's, each once. Raises StoreError."""
+        if self._disk is None:
+            return self._memory.find(key)
+        from_disk = await self._disk.lookup(key)
+        # Only now: memory may have changed while the disk was asked.
+        in_memory = self._memory.find(key)
+        known = {candidate.stored.entry_id for candidate in in_memory}
+        added = [
+            candidate
+            for candidate in from_disk
+            if candidate.stored.entry_id not in known
+            and not self._disk.is_dead(key, candidate.stored.entry_id)
+        ]
+        for candidate in added:
+            self._memory.put(replace(candidate, tier="memory"))
+        return (*in_memory, *added)
+
+    def begin(self, stored: StoredResponse, length: int | None) -> TieredBodyWriter | None:
+        """Start storing a body of `length` bytes (None: unknown)."""
+        limit = self._max_object_bytes if self._disk is not None else self._memory.object_bytes
+        if length is not None and length > limit:
+            return None
+        return TieredBodyWriter(self._memory, self._disk, self._next_entry_id(), limit)
+
+    def _next_entry_id(self) -> int:
+        if self._disk is not None:
+            return self._disk.next_entry_id()
+        self._last_entry_id += 1
+        return self._last_entry_id
+
+    def touch(self, candidate: Candidate) -> None:
+        """Note a use in both tiers."""
+        self._memory.touch(candidate.stored.entry_id)
+        if self._disk is not None:
+            self._disk.writer.touch(candidate.stored.entry_id)
+
+    async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
+        """New fields, same body."""
+        updated = Candidate(stored, candidate.body, candidate.tier)
+        self._memory.put(updated)
+        if self._disk is not None:
+            self._disk.update_head(stored)
+        return updated
+
+    def discard(self, candidate: Candidate) -> None:
+        """Drop one stored response."""
+        self._memory.drop(candidate.stored.entry_id)
+        if self._disk is not None:
+            self._disk.discard(candidate.stored.entry_id)
+
+    def invalidate(self, key: str) -> None:
+        """Drop everything under `key`."""
+        self._memory.drop_key(key)
+        if self._disk is not None:
+            self._disk.remove_key(key)
+
+    async def purge(self, selector: Selector, *, dry_run: bool, soft: bool) -> int:
+        """Remove (or mark stale) what `selector` means. Raises StoreError."""
+        if selector.everything and not dry_run and not soft:
+            return await self._purge_all()
+        chosen = await self._select(selector)
+        if dry_run or not chosen:
+            return len(chosen)
+        for candidate in list(self._memory):
+            if candidate.stored.entry_id in chosen:
+                self._memory.drop(candidate.stored.entry_id)
+                if soft and self._disk is None:
+                    self._memory.put(replace(candidate, stored=candidate.stored.stale()))
+        if self._disk is not None:
+            if soft:
+                await self._disk.writer.mark_stale(list(chosen))
+            else:
+                await self._disk.remove(list(chosen))
+            # A look-up under way may have brought one back in the meantime.
+            for entry_id in chosen:
+                self._memory.drop(entry_id)
+        return len(chosen)
+
+    async def _purge_all(self) -> int:
+        in_memory = len(self._memory)
+        for candidate in list(self._memory):
+            self._memory.drop(candidate.stored.entry_id)
+        return await self._disk.remove_all() if self._disk is not None else in_memory
+
+    async def _select(self, selector: Selector) -> set[int]:
+        matches = _matcher(selector)
+        chosen = {candidate.stored.entry_id for candidate in self._memory if matches(candidate.stored.key)}
+        if self._disk is not None:
+            if selector.urls:
+                chosen.update(await self._disk.find_keys(selector.urls))
+            else:
+                async for page in self._disk.scan():
+                    chosen.update(entry.entry_id for entry in page if matches(entry.key))
+        return chosen
+
+    async def entries(self, glob: str | None) -> AsyncIterator[ListedEntry]:
+        """What is stored, oldest first, of the URLs that `glob` matches. Raises StoreError."""
+        matches = _matcher(Selector(glob=glob, everything=glob is None))
+        if self._disk is None:
+            for candidate in list(self._memory):
+                if matches(candidate.stored.key):
+                    yield _listed(candidate)
+            return
+        async for page in self._disk.scan():
+            for entry in page:
+                if matches(entry.key):
+                    yield entry
+
+    async def usage(self) -> Usage:
+        """Sizes and counts of both tiers."""
+        disk_bytes = disk_entries = file_bytes = 0
+        if self._disk is not None:
+            disk_bytes, disk_entries, file_bytes = await self._disk.usage()
+        return Usage(self._memory.bytes, len(self._memory), disk_bytes, disk_entries, file_bytes)
+
+    async def close(self) -> None:
+        """Write what is queued and close the file."""
+        if self._disk is not None:
+            await self._disk.close()
+
+
+def _matcher(selector: Selector) -> Callable[[str], bool]:
+    if selector.everything:
+        return lambda key: True
+    if selector.host is not None:
+        host = selector.host.lower()
+        return lambda key: _host_of(key) == host or _host_of(key).partition(":")[0] == host
+    if selector.glob is not None:
+        pattern = re.compile(translate(selector.glob))
+        return lambda key: pattern.match(key) is not None
+    wanted = frozenset(selector.urls)
+    return lambda key: key in wanted
+
+
+def _host_of(key: str) -> str:
+    scheme, _, rest = key.partition("://")
+    return rest.partition("/")[0] if is_token(scheme) else ""
+
+
+def _listed(candidate: Candidate) -> ListedEntry:
+    stored = candidate.stored
+    return ListedEntry(
+        stored.entry_id,
+        stored.key,
+        stored.status,
+        weigh(candidate),
+        stored.timing.response_time,
+        1,
+        stored.fields.get("content-type") or "",
+    )

@@ -1,0 +1,103 @@
+"""The access log in Squid's native format; lines are buffered and written by a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from urllib.parse import quote
+
+from cacheproxy.ports import ExchangeRecord
+
+log = logging.getLogger("cacheproxy")
+
+FLUSH_S = 0.2
+FLUSH_LINES = 500
+MAX_BUFFERED_LINES = 50_000
+
+
+def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
+    """`time elapsed client tag/status bytes method URL user hierarchy type`, one line, nothing unprintable."""
+    url = record.url if with_query else _without_query(record.url)
+    tag = record.tag + ("_ABORTED" if record.is_aborted else "")
+    return (
+        f"{record.started_at + record.elapsed_s:.3f} {max(0, round(record.elapsed_s * 1000)):6d} {record.client}"
+        f" {tag}/{record.status:03d} {record.client_bytes} {_clean(record.method)} {_clean(url)}"
+        f" {_clean(record.user)} {_clean(record.hierarchy)} {_clean(record.content_type.partition(';')[0].strip())}\n"
+    )
+
+
+def _without_query(url: str) -> str:
+    # As Squid's strip_query_terms: the query is where secrets travel.
+    path, mark, _ = url.partition("?")
+    return path + mark
+
+
+def _clean(text: str) -> str:
+    return quote(text, safe="!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", encoding="latin-1") or "-"
+
+
+class AccessLog:
+    """Appends to a file that is rotated by size. Start it in the loop, close it at the end."""
+
+    def __init__(self, path: Path, max_bytes: int, keep: int, *, with_query: bool) -> None:
+        self._handler = RotatingFileHandler(
+            path, maxBytes=max_bytes, backupCount=keep, encoding="ascii", delay=True
+        )
+        self._handler.terminator = ""
+        self._handler.setFormatter(logging.Formatter("%(message)s"))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
+        self._with_query = with_query
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_writing = False
+        self._is_closed = False
+        self._dropped = 0
+
+    def record(self, exchange: ExchangeRecord) -> None:
+        """Add a line. Where the file cannot keep up, lines are dropped and the log says how many."""
+        if len(self._lines) >= MAX_BUFFERED_LINES:
+            self._dropped += 1
+            return
+        self._lines.append(format_line(exchange, with_query=self._with_query))
+        if self._timer is None and not self._is_closed:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._is_writing or not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        self._is_writing = True
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, "".join(lines))
+        future.add_done_callback(self._written)
+
+    def _write(self, text: str) -> None:
+        self._handler.emit(logging.makeLogRecord({"msg": text}))
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        self._is_writing = False
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.warning("the access log cannot be written: %s", error)
+        if self._dropped:
+            log.warning("%d lines of the access log were dropped", self._dropped)
+            self._dropped = 0
+        if self._lines and not self._is_closed:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+
+    def reopen(self) -> None:
+        """Close the file; the next line opens it anew (for outside rotation)."""
+        self._thread.submit(self._handler.close)
+
+    def close(self) -> None:
+        """Write what is buffered and close the file."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        lines, self._lines = self._lines, []
+        if lines:
+            self._thread.submit(self._write, "".join(lines))
+        self._thread.submit(self._handler.close)
+        self._thread.shutdown(wait=True)

@@ -1,0 +1,112 @@
+"""Counters of what happened; `snapshot` is what `stats --json` shows. Never raises, never waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cacheproxy.ports import ExchangeRecord, Usage
+from cacheproxy.reasons import Reason
+
+_HITS = frozenset(
+    {
+        Reason.HIT,
+        Reason.STALE_WHILE_REVALIDATE,
+        Reason.STALE_MAX_STALE,
+        Reason.STALE_IF_ERROR,
+        Reason.STALE_DISCONNECTED,
+    }
+)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start. `origin_bytes` is all that came from origins, heads and aborted bodies included."""
+
+    on_finished: Callable[[ExchangeRecord], None] | None = None
+    requests: int = 0
+    hits: int = 0
+    misses: int = 0
+    revalidated: int = 0
+    collapsed: int = 0
+    errors: int = 0
+    tunnels: int = 0
+    aborted: int = 0
+    client_bytes: int = 0
+    origin_bytes: int = 0
+    tunnel_bytes: int = 0
+    store_failures: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    def origin_received(self, count: int) -> None:
+        """Bytes came from an origin."""
+        self.origin_bytes += count
+
+    def client_sent(self, count: int) -> None:
+        """Bytes went to a client."""
+        self.client_bytes += count
+
+    def tunnelled(self, up: int, down: int) -> None:
+        """Bytes went through a tunnel."""
+        self.tunnel_bytes += up + down
+
+    def store_failed(self, what: str) -> None:
+        """The store failed once."""
+        self.store_failures += 1
+
+    def finished(self, exchange: ExchangeRecord) -> None:
+        """Sort an exchange into exactly one of tunnels, hits, revalidated, collapsed, errors, misses."""
+        reason = exchange.reason
+        self.reasons[str(reason)] += 1
+        self.statuses[f"{exchange.status // 100}xx" if exchange.status else "none"] += 1
+        if exchange.is_aborted:
+            self.aborted += 1
+        if exchange.tag == "TCP_TUNNEL" and exchange.status == 200:
+            self.tunnels += 1
+        else:
+            self.requests += 1
+            if reason in _HITS:
+                self.hits += 1
+            elif reason is Reason.REVALIDATED:
+                self.revalidated += 1
+            elif reason is Reason.COLLAPSED:
+                self.collapsed += 1
+            elif "_" in reason or reason is Reason.ONLY_IF_CACHED:
+                # The words of RFC 9209, and only those, are written with an underscore.
+                self.errors += 1
+            else:
+                self.misses += 1
+        if self.on_finished is not None:
+            self.on_finished(exchange)
+
+    def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:
+        """Everything as plain values; ratios are None while there is nothing to divide by."""
+        saved = self.client_bytes - self.origin_bytes
+        good = self.hits + self.revalidated + self.collapsed
+        return {
+            "requests": self.requests,
+            "hits": self.hits,
+            "misses": self.misses,
+            "revalidated": self.revalidated,
+            "collapsed": self.collapsed,
+            "errors": self.errors,
+            "aborted": self.aborted,
+            "request_hit_ratio": good / self.requests if self.requests else None,
+            "byte_hit_ratio": saved / self.client_bytes if self.client_bytes else None,
+            "client_bytes": self.client_bytes,
+            "origin_bytes": self.origin_bytes,
+            "saved_bytes": saved,
+            "tunnels": self.tunnels,
+            "tunnel_bytes": self.tunnel_bytes,
+            "memory_bytes": usage.memory_bytes,
+            "memory_entries": usage.memory_entries,
+            "disk_bytes": usage.disk_bytes,
+            "disk_entries": usage.disk_entries,
+            "disk_file_bytes": usage.disk_file_bytes,
+            "store_failures": self.store_failures,
+            "reasons": dict(self.reasons),
+            "statuses": dict(self.statuses),
+            "uptime_s": round(uptime_s, 3),
+        }

@@ -1,0 +1,1 @@
+"""The way to the origins: dialling, pooled connections, a strict response parser."""

@@ -1,0 +1,244 @@
+"""One connection to an origin: sends a request, gives the response's events, knows if it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from cacheproxy.errors import ClientError, ClientGone, StaleConnection, SyntaxFault, UpstreamError
+from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
+from cacheproxy.http.forwarding import connection_options
+from cacheproxy.http.uri import Origin
+from cacheproxy.ports import Recorder, UpstreamRequest
+from cacheproxy.reasons import Reason
+from cacheproxy.sockets import kernel_bytes
+from cacheproxy.upstream.response_parser import Data, End, Event, Final, Incomplete, ResponseParser
+
+# Bytes of body held for a consumer that is behind, before the origin is made to wait.
+_HIGH_WATER = 256 * 1024
+_LOW_WATER = 64 * 1024
+
+
+class OriginConnection(asyncio.Protocol):
+    """An asyncio protocol under one request at a time. The pool or an Affinity owns it while it is idle."""
+
+    def __init__(
+        self, origin: Origin, recorder: Recorder, on_closed: Callable[[OriginConnection], None]
+    ) -> None:
+        self.origin = origin
+        self._on_closed = on_closed
+        self.is_pinned = False
+        self.exchanges = 0
+        self.idle_since = 0.0
+        self._recorder = recorder
+        self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
+        self._parser = ResponseParser()
+        self._events: deque[Event] = deque()
+        self._buffered = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self._is_reading_paused = False
+        self._received = 0
+        self._may_persist = False
+        self._request_sent = True
+        self.is_closed = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        if transport.get_extra_info("sslcontext") is None:
+            self._socket = transport.get_extra_info("socket")
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        self._recorder.origin_received(len(data))
+        try:
+            events = self._parser.feed(data)
+        except SyntaxFault as fault:
+            self._fail(UpstreamError(Reason.HTTP_PROTOCOL_ERROR, self.origin.host, str(fault)))
+            return
+        if self._parser.has_surplus:
+            # RFC 9112 §9.2: bytes that nobody asked for end the connection's use; they are no answer.
+            self._may_persist = False
+            if self._parser.is_idle and not events:
+                self.close()
+                return
+        if events:
+            self._events.extend(events)
+            self._buffered += sum(len(event.piece) for event in events if isinstance(event, Data))
+            if self._buffered > _HIGH_WATER and not self._is_reading_paused and self._transport is not None:
+                self._is_reading_paused = True
+                self._transport.pause_reading()
+            self._wake()
+
+    def eof_received(self) -> None:
+        self._end_of_input(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._count_unread()
+        self._end_of_input(exc)
+        self._mark_closed()
+        self._transport = None
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._drained = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+    # state
+
+    def _end_of_input(self, exc: Exception | None) -> None:
+        if self._failure is not None:
+            return
+        begun = self._parser.has_begun
+        try:
+            events = self._parser.feed_eof() if exc is None else []
+            if exc is not None and not self._parser.is_idle:
+                raise Incomplete("the connection was reset")
+        except Incomplete as fault:
+            kind = Reason.HTTP_RESPONSE_INCOMPLETE if begun else Reason.CONNECTION_TERMINATED
+            error = StaleConnection if not begun and self.exchanges > 1 else UpstreamError
+            self._fail(error(kind, self.origin.host, str(fault)))
+            return
+        self._may_persist = False
+        self._events.extend(events)
+        if not events and self._parser.is_idle:
+            self._mark_closed()
+        self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._may_persist = False
+        self._wake()
+        self.close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _count_unread(self) -> None:
+        # What the kernel took in but we never read still crossed the line.
+        counts = kernel_bytes(self._socket)
+        self._socket = None
+        if counts is not None and counts[1] > self._received:
+            self._recorder.origin_received(counts[1] - self._received)
+            self._received = counts[1]
+
+    def _mark_closed(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self._on_closed(self)
+
+    def close(self) -> None:
+        """Close at once; a request under way fails."""
+        if not self.is_closed:
+            self._mark_closed()
+            if self._failure is None and not self._parser.is_idle:
+                self._failure = UpstreamError(
+                    Reason.CONNECTION_TERMINATED, self.origin.host, "the connection was closed"
+                )
+            if self._transport is not None:
+                self._transport.abort()
+            self._wake()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether an idle connection may take another request."""
+        return (
+            not self.is_closed
+            and self._failure is None
+            and self._transport is not None
+            and (not self._transport.is_closing() and not self._parser.has_surplus)
+        )
+
+    @property
+    def may_be_reused(self) -> bool:
+        """Whether, now that the response is whole, another request may follow."""
+        return self._may_persist and self._request_sent and self._parser.is_idle and self.is_usable
+
+    # a request
+
+    def begin(self, request: UpstreamRequest) -> None:
+        """Write the head; the body follows with `send_body`."""
+        assert self._transport is not None
+        self.exchanges += 1
+        self._may_persist = True
+        self._request_sent = request.body is None
+        self._parser.start(request.method)
+        lines = request.fields.wire()
+        self._transport.write(
+            f"{request.method} {request.request_target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+        )
+
+    async def send_body(self, request: UpstreamRequest, limit: asyncio.Timeout) -> None:
+        """Pass the client's body on with back-pressure; each piece renews `limit` for the response."""
+        body = request.body
+        assert body is not None
+        loop = asyncio.get_running_loop()
+        try:
+            while piece := await body.read():
+                await self._write(encode_chunk(piece) if request.framing.chunked else piece)
+                if limit.when() is not None:
+                    limit.reschedule(loop.time() + request.first_byte_s)
+            if request.framing.chunked:
+                await self._write(LAST_CHUNK)
+            self._request_sent = True
+        except (ClientGone, ClientError) as fault:
+            # RFC 9112 §8: a truncated or malformed request is never completed.
+            if self._failure is None:
+                self._failure = fault
+            self.close()
+            self._wake()
+
+    async def _write(self, data: bytes) -> None:
+        if self._drained is not None:
+            await self._drained
+        if self._transport is None or self.is_closed:
+            # The response, or the failure, tells the reader why.
+            await asyncio.get_running_loop().create_future()
+            return
+        self._transport.write(data)
+
+    async def next_event(self) -> Event:
+        """The next event of the response. Raises UpstreamError or ClientGone."""
+        while not self._events:
+            if self._failure is not None:
+                raise self._failure
+            if self.is_closed:
+                raise UpstreamError(
+                    Reason.CONNECTION_TERMINATED, self.origin.host, "the connection was closed"
+                )
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        event = self._events.popleft()
+        if isinstance(event, Data):
+            self._buffered -= len(event.piece)
+            if self._is_reading_paused and self._buffered <= _LOW_WATER and self._transport is not None:
+                self._is_reading_paused = False
+                self._transport.resume_reading()
+        elif isinstance(event, Final):
+            options = connection_options(event.head.fields)
+            if event.head.version >= (1, 1):
+                self._may_persist = self._may_persist and "close" not in options
+            else:
+                self._may_persist = self._may_persist and "keep-alive" in options and "close" not in options
+        elif isinstance(event, End) and self._is_reading_paused and self._transport is not None:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        return event

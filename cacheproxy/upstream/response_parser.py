@@ -1,0 +1,171 @@
+"""Responses from bytes, without I/O: interim heads, the final head, pieces of body, the proven end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cacheproxy.errors import SyntaxFault
+from cacheproxy.http.chunked import ChunkedDecoder
+from cacheproxy.http.framing import Framing, response_framing
+from cacheproxy.http.head import HeadLimits, parse_response_head
+from cacheproxy.http.message import ResponseHead
+
+RESPONSE_LIMITS = HeadLimits(field_bytes=32 * 1024, head_bytes=128 * 1024, fields=256)
+MAX_INTERIM = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Interim:
+    """A 1xx head."""
+
+    head: ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The final head and how its body is framed."""
+
+    head: ResponseHead
+    framing: Framing
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A piece of body."""
+
+    piece: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The body is whole."""
+
+
+Event = Interim | Final | Data | End
+
+
+class Incomplete(SyntaxFault):
+    """The connection ended before the message did."""
+
+
+class ResponseParser:
+    """One response at a time; `start()` before each. Raises SyntaxFault, after which it is of no more use."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._method = ""
+        self._framing: Framing | None = None
+        self._left = 0
+        self._chunks: ChunkedDecoder | None = None
+        self._interim = 0
+        self._scanned = 0
+        self.is_idle = True
+        self.has_surplus = False
+
+    def start(self, method: str) -> None:
+        """Expect the response to a request of `method`."""
+        self._method = method
+        self._framing = None
+        self._chunks = None
+        self._interim = 0
+        self._scanned = 0
+        self.is_idle = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any byte of the current response has arrived."""
+        return self._framing is not None or bool(self._buffer) or self._interim > 0
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes. Bytes after the end set `has_surplus` and are dropped."""
+        if self.is_idle:
+            self.has_surplus = self.has_surplus or bool(data)
+            return []
+        if self._framing is not None:
+            return self._body(data)
+        events: list[Event] = []
+        self._buffer += data
+        while True:
+            end = self._buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+            if end == -1:
+                self._check_unfinished_head()
+                return events
+            if end > RESPONSE_LIMITS.head_bytes:
+                raise SyntaxFault(f"the head is longer than {RESPONSE_LIMITS.head_bytes} bytes")
+            raw = bytes(self._buffer[:end])
+            del self._buffer[: end + 4]
+            self._scanned = 0
+            event = self._head(raw)
+            events.append(event)
+            if isinstance(event, Final):
+                break
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        if event.framing.is_empty:
+            self._finish(rest, events)
+        elif rest:
+            events += self._body(rest)
+        return events
+
+    def _check_unfinished_head(self) -> None:
+        size = len(self._buffer)
+        self._scanned = size
+        if size > RESPONSE_LIMITS.head_bytes:
+            raise SyntaxFault(f"the head is longer than {RESPONSE_LIMITS.head_bytes} bytes")
+        # Garbage must not be waited for: what does not begin like a response is refused at once.
+        start = bytes(self._buffer[:5])
+        if not b"HTTP/".startswith(start):
+            raise SyntaxFault(f"not an HTTP response: {bytes(self._buffer[:40])!r}")
+        if b"\n\n" in self._buffer:
+            raise SyntaxFault("the head's lines do not end in CRLF")
+
+    def _head(self, raw: bytes) -> Interim | Final:
+        head = parse_response_head(raw, RESPONSE_LIMITS)
+        if head.status < 200:
+            self._interim += 1
+            if head.status == 101:
+                raise SyntaxFault("101 Switching Protocols, which nobody asked for")
+            if self._interim > MAX_INTERIM:
+                raise SyntaxFault(f"more than {MAX_INTERIM} interim responses")
+            return Interim(head)
+        framing = response_framing(head.status, self._method, head.fields, head.version)
+        self._framing = framing
+        self._left = framing.length or 0
+        if framing.chunked:
+            self._chunks = ChunkedDecoder()
+        return Final(head, framing)
+
+    def _body(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        framing = self._framing
+        assert framing is not None
+        if self._chunks is not None:
+            events += [Data(piece) for piece in self._chunks.feed(data) if piece]
+            if self._chunks.finished:
+                self._finish(self._chunks.rest, events)
+        elif framing.length is None:
+            events.append(Data(data))
+        else:
+            piece = data if len(data) <= self._left else data[: self._left]
+            self._left -= len(piece)
+            if piece:
+                events.append(Data(piece))
+            if not self._left:
+                self._finish(data[len(piece) :], events)
+        return events
+
+    def _finish(self, rest: bytes, events: list[Event]) -> None:
+        self.has_surplus = bool(rest)
+        self.is_idle = True
+        events.append(End())
+
+    def feed_eof(self) -> list[Event]:
+        """The connection has ended: the end of the body if that frames it, else Incomplete."""
+        if self.is_idle:
+            return []
+        if self._framing is not None and self._framing.length is None and self._chunks is None:
+            self.is_idle = True
+            return [End()]
+        if self._framing is None:
+            raise Incomplete("the connection was closed before the response's head was complete")
+        raise Incomplete("the connection was closed before the response's body was complete")
