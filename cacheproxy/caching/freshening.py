@@ -10,9 +10,7 @@ from cacheproxy.http.message import FieldLine, ResponseHead
 from cacheproxy.http.validators import weak_match
 
 # RFC 9111 §3.2: Content-Length never; the others describe how the stored body is coded or cut.
-_NEVER_UPDATED = frozenset(
-    {"content-length", "content-encoding", "content-range", "transfer-encoding", "vary"}
-)
+_NEVER_UPDATED = frozenset({"content-length", "content-encoding", "content-range", "transfer-encoding", "vary"})
 
 
 def merge(

@@ -66,9 +66,7 @@ def remaining_lifetime(stored: StoredResponse, now: float) -> float:
     return stored.lifetime.seconds - current_age(stored, now)
 
 
-def decide(
-    asked: RequestDirectives, stored: StoredResponse | None, has_variants: bool, now: float
-) -> Decision:
+def decide(asked: RequestDirectives, stored: StoredResponse | None, has_variants: bool, now: float) -> Decision:
     """What to do for a request whose chosen stored response is `stored`.
 
     `has_variants` tells a vary-miss (other variants are stored) from a uri-miss.

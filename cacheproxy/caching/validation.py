@@ -112,9 +112,7 @@ def judge(
         if known is None or any(not weak_match(tag, chosen.etag) for tag in known):
             return Refetch()
     # Without a validator it can mean only the one that was asked about.
-    return (
-        Freshen(chosen) if not others or all(stored.etag == chosen.etag for stored in others) else Refetch()
-    )
+    return Freshen(chosen) if not others or all(stored.etag == chosen.etag for stored in others) else Refetch()
 
 
 def _client_has(fields: Fields, tag: str) -> bool:

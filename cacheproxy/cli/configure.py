@@ -58,9 +58,7 @@ def init(file: Path) -> None:
 
 
 def _document(shown: Config, *, commented: bool) -> str:
-    text = (
-        "# cacheproxy: every setting with its default; take away the # to change one.\n" if commented else ""
-    )
+    text = "# cacheproxy: every setting with its default; take away the # to change one.\n" if commented else ""
     for section in SECTIONS:
         text += f"{'' if not text else chr(10)}[{section}]\n"
         for setting in SETTINGS:
@@ -69,9 +67,7 @@ def _document(shown: Config, *, commented: bool) -> str:
             key = setting.name.partition(".")[2]
             choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
             if commented:
-                text += (
-                    f"# {setting.help}{choices}\n# {key} = {BY_NAME[setting.name].show(setting.default)}\n"
-                )
+                text += f"# {setting.help}{choices}\n# {key} = {BY_NAME[setting.name].show(setting.default)}\n"
             else:
                 text += f"{key} = {shown.show(setting.name)}\n"
     return text

@@ -187,9 +187,7 @@ def _check_together(config: Config) -> None:
             "access.clients reaches beyond private networks without authentication: that would be an open proxy."
             " Name the networks of your clients"
         )
-    beyond = [
-        host for host, _ in addresses if host not in ("localhost", "::1") and not host.startswith("127.")
-    ]
+    beyond = [host for host, _ in addresses if host not in ("localhost", "::1") and not host.startswith("127.")]
     if beyond and "access.clients" not in config.explicit:
         raise ConfigError(
             f"listening on {beyond[0] or 'all addresses'} serves the network: say who may use the proxy with"

@@ -76,9 +76,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "server.idle_timeout", Kind.DURATION, 75.0, "an idle client connection is closed after this", low=0.1
     ),
-    Setting(
-        "server.body_timeout", Kind.DURATION, 30.0, "a request's body may stand still this long", low=0.1
-    ),
+    Setting("server.body_timeout", Kind.DURATION, 30.0, "a request's body may stand still this long", low=0.1),
     Setting(
         "server.body_rate", Kind.SIZE, 1024, "bytes per second that a request's body must reach after 60 s"
     ),
@@ -89,9 +87,7 @@ SETTINGS: tuple[Setting, ...] = (
         "a client that reads nothing is cut off after this",
         low=0.1,
     ),
-    Setting(
-        "server.tunnel_idle_timeout", Kind.DURATION, 900.0, "an idle tunnel is closed after this", low=0.1
-    ),
+    Setting("server.tunnel_idle_timeout", Kind.DURATION, 900.0, "an idle tunnel is closed after this", low=0.1),
     Setting("server.drain_timeout", Kind.DURATION, 10.0, "running exchanges get this long at shutdown"),
     Setting(
         "server.max_connections", Kind.NUMBER, 20_000, "client connections at once; more are closed", low=1
@@ -105,9 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cache.disk", Kind.SIZE, 10 * _GIB, "largest size of the cache file; 0 turns the disk tier off"),
     Setting("cache.max_object", Kind.SIZE, 0, "largest body that is stored; 0: a quarter of cache.disk"),
     Setting("cache.keep_free", Kind.SIZE, 256 * _MIB, "room left on the file system"),
-    Setting(
-        "cache.write_queue", Kind.SIZE, 8 * _MIB, "bytes waiting for the disk before downloads are slowed"
-    ),
+    Setting("cache.write_queue", Kind.SIZE, 8 * _MIB, "bytes waiting for the disk before downloads are slowed"),
     Setting(
         "cache.set_cookie",
         Kind.CHOICE,

@@ -40,9 +40,7 @@ def admit(parts: Parts, exchange: Exchange) -> Answer | None:
         return _without_target(parts, request)
     expect = request.fields.get("expect")
     if expect is not None and expect.lower() != "100-continue":
-        raise ClientError(
-            417, f"the expectation {expect[:40]!r} cannot be met (RFC 9110 §10.1.1)", close=True
-        )
+        raise ClientError(417, f"the expectation {expect[:40]!r} cannot be met (RFC 9110 §10.1.1)", close=True)
     origin = request.target.origin
     if origin.scheme == "https" and not parts.absolute_https:
         raise ClientError(

@@ -15,9 +15,9 @@ from cachetools import TTLCache
 from cacheproxy.caching import storing
 from cacheproxy.caching.abandonment import worth_finishing
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.freshening import merge
 from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
-from cacheproxy.caching.freshening import merge
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.spool import Spool, SpoolBody, SpoolReader
 from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
@@ -271,9 +271,7 @@ class Flights:
         raise AssertionError("a validation freshens one of its candidates")
 
     def _storing(self, plan: Plan, response: UpstreamResponse) -> Store | Private:
-        verdict = storing.decide(
-            plan.request, plan.asked, response.head, response.timing, self._parts.caching
-        )
+        verdict = storing.decide(plan.request, plan.asked, response.head, response.timing, self._parts.caching)
         if isinstance(verdict, DoNotStore):
             return Private(response, verdict.reason)
         return verdict

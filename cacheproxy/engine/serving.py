@@ -110,9 +110,7 @@ async def _ranged(parts: Parts, request: RequestHead, candidate: Candidate, fiel
     if isinstance(plan, partial.Whole):
         return None
     if isinstance(plan, partial.NotSatisfiable):
-        fields = fields.without(
-            {"content-length", "content-type", "content-encoding", "etag", "last-modified"}
-        )
+        fields = fields.without({"content-length", "content-type", "content-encoding", "etag", "last-modified"})
         return Answer(
             ResponseHead(416, "Range Not Satisfiable", fields.replaced("Content-Range", f"bytes */{length}"))
         )

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp.web_protocol import RequestHandler
@@ -54,7 +54,7 @@ class ConnectionOptions:
     write_s: float = 300.0
     tunnel_idle_s: float = 900.0
     max_connections: int = 20_000
-    limits: HeadLimits = HeadLimits()
+    limits: HeadLimits = field(default_factory=HeadLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,9 @@ def _where(request: RequestHead | None, host: str) -> str:
 
 def _text(status: int, phrase: str, where: str, detail: str, advice: str, kind: str) -> str:
     subject = f"{where}\n\n" if where else ""
-    return f"{status} {phrase}\n\n{subject}What failed: {detail}.\nWhat to try:  {advice}\n\ncacheproxy, {kind}\n"
+    return (
+        f"{status} {phrase}\n\n{subject}What failed: {detail}.\nWhat to try:  {advice}\n\ncacheproxy, {kind}\n"
+    )
 
 
 def _html(status: int, phrase: str, where: str, detail: str, advice: str, kind: str) -> str:

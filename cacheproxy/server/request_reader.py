@@ -89,9 +89,7 @@ class RequestReader:
             raise ClientError(
                 414, f"the request target is longer than {self.limits.target_bytes} bytes", close=True
             )
-        raise ClientError(
-            431, f"the request's head is longer than {self.limits.head_bytes} bytes", close=True
-        )
+        raise ClientError(431, f"the request's head is longer than {self.limits.head_bytes} bytes", close=True)
 
     def body(self, framing: Framing) -> BodyDecoder:
         """The body of the request whose head was just taken."""

@@ -128,9 +128,7 @@ class Batch:
         if self.removed_keys:
             await db.executemany("DELETE FROM entries WHERE key = ? AND entry_id <= ?", self.removed_keys)
         if self.removed_ids:
-            await db.executemany(
-                "DELETE FROM entries WHERE entry_id = ?", [(one,) for one in self.removed_ids]
-            )
+            await db.executemany("DELETE FROM entries WHERE entry_id = ?", [(one,) for one in self.removed_ids])
         if self.touches:
             await db.executemany(
                 "UPDATE entries SET hits = hits + ?2, score = ?3 + (hits + ?2) * weight WHERE entry_id = ?1",

@@ -113,9 +113,7 @@ async def _open_and_check(path: Path, disk_bytes: int) -> aiosqlite.Connection:
             raise _WrongVersion(f"its format is {version}, not {SCHEMA_VERSION}")
         await scalar(connection, "SELECT entries FROM totals")
         page_count = await scalar(connection, "PRAGMA page_count")
-        await scalar(
-            connection, f"PRAGMA max_page_count={max(disk_bytes // PAGE_BYTES, int(page_count), 64)}"
-        )
+        await scalar(connection, f"PRAGMA max_page_count={max(disk_bytes // PAGE_BYTES, int(page_count), 64)}")
     except BaseException:
         await connection.close()
         raise

@@ -39,8 +39,7 @@ class TieredStore:
         added = [
             candidate
             for candidate in from_disk
-            if candidate.stored.entry_id not in known
-            and not self._disk.is_dead(key, candidate.stored.entry_id)
+            if candidate.stored.entry_id not in known and not self._disk.is_dead(key, candidate.stored.entry_id)
         ]
         for candidate in added:
             self._memory.put(replace(candidate, tier="memory"))

@@ -218,9 +218,7 @@ class OriginConnection(asyncio.Protocol):
             if self._failure is not None:
                 raise self._failure
             if self.is_closed:
-                raise UpstreamError(
-                    Reason.CONNECTION_TERMINATED, self.origin.host, "the connection was closed"
-                )
+                raise UpstreamError(Reason.CONNECTION_TERMINATED, self.origin.host, "the connection was closed")
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

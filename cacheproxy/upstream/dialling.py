@@ -135,9 +135,7 @@ class Dialler:
         why = "no address"
         for info in infos:
             address = info[4][0]
-            if any(
-                own_port == port and own_host == str(plain_address(address)) for own_host, own_port in own
-            ):
+            if any(own_port == port and own_host == str(plain_address(address)) for own_host, own_port in own):
                 raise UpstreamError(Reason.PROXY_LOOP_DETECTED, host, "this address is the proxy itself")
             denied = self._access.refuses_address(host, address, port)
             if denied is None:

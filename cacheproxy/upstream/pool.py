@@ -140,9 +140,7 @@ class Pool:
         connection.idle_since = asyncio.get_running_loop().time()
         queue.append(connection)
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(
-                self._options.idle_timeout_s / 2, self._sweep
-            )
+            self._sweeper = asyncio.get_running_loop().call_later(self._options.idle_timeout_s / 2, self._sweep)
 
     def _freed(self, origin: Origin) -> None:
         count = self._open.get(origin, 0) - 1

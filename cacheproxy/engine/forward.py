@@ -1,0 +1,97 @@
+"""Requests towards the origin: what goes out, and answers that come straight from there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from cacheproxy.caching import invalidation, storing
+from cacheproxy.caching.key import has_routing_field
+from cacheproxy.caching.storing import Store
+from cacheproxy.engine.admission import lowered_max_forwards
+from cacheproxy.engine.answers import forwarded_head
+from cacheproxy.engine.flight import Filling, Flights, Plan, Private
+from cacheproxy.engine.parts import Parts
+from cacheproxy.http.cache_control import parse_request_directives
+from cacheproxy.http.forwarding import outbound_request_fields
+from cacheproxy.policy.rules import timeouts_for
+from cacheproxy.ports import Answer, Exchange, Interim, UpstreamRequest, UpstreamResponse
+from cacheproxy.reasons import Reason
+
+
+class _ResponseStream:
+    """A response's body for its one client; closing it gives the response up."""
+
+    def __init__(self, response: UpstreamResponse) -> None:
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._response.read()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        self._response.close()
+
+
+class Forwarder:
+    """Forwards exchanges; invalidates what unsafe methods change."""
+
+    def __init__(self, parts: Parts, flights: Flights) -> None:
+        self.parts = parts
+        self._flights = flights
+
+    def outgoing(self, exchange: Exchange, *, on_interim: Interim | None) -> UpstreamRequest:
+        """The request as the origin gets it, without conditions of ours."""
+        request = exchange.head
+        target = request.target
+        assert target is not None
+        fields = lowered_max_forwards(request.fields, request.method)
+        if exchange.body is None and "expect" in fields:
+            fields = fields.without(("expect",))
+        outbound = outbound_request_fields(fields, target.origin.authority, self.parts.via, request.version)
+        if exchange.framing.chunked:
+            outbound = outbound.plus(("Transfer-Encoding", "chunked"))
+        limits = timeouts_for(target, self.parts.rules, self.parts.timeouts)
+        return UpstreamRequest(
+            origin=target.origin,
+            method=request.method,
+            request_target="*" if request.request_target == "*" else target.path_and_query,
+            fields=outbound,
+            first_byte_s=limits.first_byte_s,
+            idle_s=limits.idle_s,
+            framing=exchange.framing,
+            body=exchange.body,
+            on_interim=on_interim,
+            affinity=exchange.affinity,
+        )
+
+    async def forward(self, exchange: Exchange, reason: Reason) -> Answer:
+        """The origin's answer, for this client; the store is touched only as the method demands."""
+        response = await self.parts.upstream.fetch(self.outgoing(exchange, on_interim=exchange.on_interim))
+        request = exchange.head
+        exchange.record.reason = reason
+        for key in invalidation.targets(request, response.head):
+            self.parts.store.invalidate(key)
+            self._flights.invalidate(key)
+        if request.method == "POST" and not has_routing_field(request.fields):
+            # RFC 9110 §9.3.3: the answer to a POST may be what later GETs get.
+            asked = parse_request_directives(request.fields)
+            verdict = storing.decide(request, asked, response.head, response.timing, self.parts.caching)
+            if isinstance(verdict, Store):
+                plan = Plan(request, asked, self.outgoing(exchange, on_interim=None), verdict.stored.key)
+                return self.filling_answer(self._flights.adopt(plan, response, verdict), reason)
+        return self.private_answer(Private(response, reason), reason)
+
+    def private_answer(self, outcome: Private, reason: Reason) -> Answer:
+        """A response for one client alone."""
+        head = forwarded_head(self.parts, outcome.response.head, reason, outcome.reason)
+        return Answer(head, stream=_ResponseStream(outcome.response), length=outcome.response.length)
+
+    def filling_answer(self, outcome: Filling, reason: Reason) -> Answer:
+        """The answer for the client whose request started a flight: all that the origin sent, cookies too."""
+        head = forwarded_head(self.parts, outcome.head, reason, outcome.reason)
+        return Answer(head, stream=outcome.reader, length=outcome.candidate.stored.length)
