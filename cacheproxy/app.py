@@ -35,8 +35,8 @@ from cacheproxy.server.listener import Listener, bind
 from cacheproxy.store.directory import CacheDirectory
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
+from cacheproxy.store.space import WriterOptions
 from cacheproxy.store.tiered import TieredStore
-from cacheproxy.store.writer import WriterOptions
 from cacheproxy.telemetry.access_log import AccessLog
 from cacheproxy.telemetry.counters import Counters
 from cacheproxy.tunnel.connect import open_destination

@@ -41,6 +41,7 @@ class NewHead:
 
     entry_id: int
     stored_at: float
+    is_stale: bool
     head: bytes
 
 
@@ -118,8 +119,8 @@ class Batch:
             )
         if self.heads:
             await db.executemany(
-                "UPDATE entries SET stored_at = ?2, stale = 0, head_checksum = crc32(?3), head = ?3 WHERE entry_id = ?1",
-                [(new.entry_id, new.stored_at, new.head) for new in self.heads],
+                "UPDATE entries SET stored_at = ?2, stale = ?3, head_checksum = crc32(?4), head = ?4 WHERE entry_id = ?1",
+                [(new.entry_id, new.stored_at, new.is_stale, new.head) for new in self.heads],
             )
         if self.stale_ids:
             await db.executemany(

@@ -10,9 +10,12 @@ from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate
 from cacheproxy.store.batch import EntryRow, Row
 from cacheproxy.store.codec import encode, variant_key
-from cacheproxy.store.disk import ROW_BYTES, DiskBody, DiskTier
+from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.eviction import weight
 from cacheproxy.store.memory import MemoryBody, MemoryTier
+from cacheproxy.store.reading import DiskBody
+
+ROW_BYTES = 256 * 1024
 
 
 def _nothing() -> None:

@@ -90,6 +90,17 @@ async def open_writer(directory: Path, disk_bytes: int) -> aiosqlite.Connection:
         return await _open_and_check(path, disk_bytes)
 
 
+def set_aside(directory: Path, why: str) -> None:
+    """Rename a file that cannot be used, its log with it; the next open makes a new one. Raises OSError."""
+    log.warning(
+        "%s cannot be used (%s); it is kept as cache.damaged and a new one is made", directory / FILE_NAME, why
+    )
+    for suffix in ("", "-wal", "-shm"):
+        old = directory / (FILE_NAME + suffix)
+        if old.exists():
+            old.replace(directory / ("cache.damaged" + suffix))
+
+
 class _WrongVersion(Exception):
     pass
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from fnmatch import translate
 
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.errors import StoreError
 from cacheproxy.http.syntax import is_token
 from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
 from cacheproxy.store.body_writer import TieredBodyWriter
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier, weigh
+
+log = logging.getLogger("cacheproxy")
 
 
 class TieredStore:
@@ -39,7 +43,8 @@ class TieredStore:
         added = [
             candidate
             for candidate in from_disk
-            if candidate.stored.entry_id not in known and not self._disk.is_dead(key, candidate.stored.entry_id)
+            if candidate.stored.entry_id not in known
+            and not self._disk.is_removed(key, candidate.stored.entry_id)
         ]
         for candidate in added:
             self._memory.put(replace(candidate, tier="memory"))
@@ -98,7 +103,7 @@ class TieredStore:
                     self._memory.put(replace(candidate, stored=candidate.stored.stale()))
         if self._disk is not None:
             if soft:
-                await self._disk.writer.mark_stale(list(chosen))
+                await self._disk.mark_stale(list(chosen))
             else:
                 await self._disk.remove(list(chosen))
             # A look-up under way may have brought one back in the meantime.
@@ -116,11 +121,8 @@ class TieredStore:
         matches = _matcher(selector)
         chosen = {candidate.stored.entry_id for candidate in self._memory if matches(candidate.stored.key)}
         if self._disk is not None:
-            if selector.urls:
-                chosen.update(await self._disk.find_keys(selector.urls))
-            else:
-                async for page in self._disk.scan():
-                    chosen.update(entry.entry_id for entry in page if matches(entry.key))
+            found = self._disk.ids_of(selector.urls) if selector.urls else self._disk.ids_where(matches)
+            chosen.update(await found)
         return chosen
 
     async def entries(self, glob: str | None) -> AsyncIterator[ListedEntry]:
@@ -131,16 +133,19 @@ class TieredStore:
                 if matches(candidate.stored.key):
                     yield _listed(candidate)
             return
-        async for page in self._disk.scan():
-            for entry in page:
-                if matches(entry.key):
-                    yield entry
+        async for entry in self._disk.entries():
+            if matches(entry.key):
+                yield entry
 
     async def usage(self) -> Usage:
         """Sizes and counts of both tiers."""
         disk_bytes = disk_entries = file_bytes = 0
         if self._disk is not None:
-            disk_bytes, disk_entries, file_bytes = await self._disk.usage()
+            try:
+                disk_bytes, disk_entries, file_bytes = await self._disk.usage()
+            except StoreError:
+                # The counters must still be seen while the file is being replaced.
+                log.debug("the disk's usage is unknown", exc_info=True)
         return Usage(self._memory.bytes, len(self._memory), disk_bytes, disk_entries, file_bytes)
 
     async def close(self) -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiosqlite
 
 from cacheproxy.ports import Recorder
 from cacheproxy.store.batch import Batch, EntryRow, NewHead, Row
-from cacheproxy.store.schema import FILE_NAME, PAGE_BYTES, is_damage, scalar
+from cacheproxy.store.schema import is_damage, scalar
+from cacheproxy.store.space import NoRoom, Space, WriterOptions
 
 log = logging.getLogger("cacheproxy")
 
@@ -28,24 +27,7 @@ BATCH_OPERATIONS = 50
 BATCH_DELAY_S = 0.05
 TOUCH_DELAY_S = 2.0
 MAX_TOUCHES = 50_000
-CHECKPOINT_BYTES = 16 * 1024 * 1024
-WAL_LIMIT_BYTES = 64 * 1024 * 1024
-RECLAIM_ROWS = 64
 STALL_S = 2.0
-_PAGES_PER_TRANSACTION_MARGIN = 64
-
-
-@dataclass(frozen=True, slots=True)
-class WriterOptions:
-    """Sizes in bytes."""
-
-    disk_bytes: int
-    keep_free_bytes: int = 256 * 1024 * 1024
-    queue_bytes: int = 8 * 1024 * 1024
-
-
-class NoRoom(Exception):
-    """The file cannot take the batch: everything that could be evicted is in use."""
 
 
 class Writer:
@@ -61,25 +43,28 @@ class Writer:
         on_evicted: Callable[[int], None],
     ) -> None:
         self._db = db
-        self._directory = directory
         self._options = options
         self._recorder = recorder
         self._on_damage = on_damage
-        self._on_evicted = on_evicted
+        self.space = Space(db, directory, options, on_evicted)
         self._batch = Batch()
         self._wake = asyncio.Event()
         self._room: deque[asyncio.Future[None]] = deque()
         self._queued_bytes = 0
         self._flush_now = False
         self._stopping = False
-        self._since_checkpoint = 0
         self._reclaim_due = True
         self._logged_at = 0.0
-        self._held_since = 0.0
-        self.inflation = 0.0
-        # Bodies that must keep their rows: being written, or being read.
-        self.writing: set[int] = set()
-        self.pins: Counter[int] = Counter()
+
+    @property
+    def writing(self) -> set[int]:
+        """Bodies being written: their rows stay."""
+        return self.space.writing
+
+    @property
+    def pins(self) -> Counter[int]:
+        """Bodies being read, and by how many: their rows stay."""
+        return self.space.pins
 
     # enqueueing: plain calls, no waiting
 
@@ -169,7 +154,7 @@ class Writer:
 
     async def run(self) -> None:
         """Write until `stop()`; then what is queued, and a last checkpoint."""
-        self.inflation = await scalar(self._db, "SELECT inflation FROM totals")
+        self.space.inflation = await scalar(self._db, "SELECT inflation FROM totals")
         while not self._stopping or self._batch.count:
             await self._wait_for_work()
             batch, self._batch = self._batch, Batch()
@@ -177,7 +162,10 @@ class Writer:
             if not batch.is_empty:
                 await self._commit(batch)
             await self._keep_house()
-        await self._checkpoint("TRUNCATE")
+        try:
+            await self.space.checkpoint(final=True)
+        except sqlite3.Error as error:
+            self._failed(error)
 
     async def _wait_for_work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -210,7 +198,7 @@ class Writer:
             outcome = batch.failed
         else:
             outcome = batch.committed
-            self._since_checkpoint += batch.data_bytes + PAGE_BYTES * 4
+            self.space.written(batch.data_bytes)
         self._queued_bytes -= sum(len(row.data) for row in batch.rows)
         for callback in outcome:
             callback()
@@ -221,15 +209,15 @@ class Writer:
 
     async def _in_transaction(self, batch: Batch) -> None:
         if batch.rows or batch.entries:
-            self._check_wal()
+            self.space.check_wal()
         await self._db.execute("BEGIN IMMEDIATE")
         try:
-            before = self.inflation
+            before = self.space.inflation
             if batch.rows or batch.entries:
-                await self._make_room(batch)
-            await batch.carry_out(self._db, self.inflation)
-            if self.inflation != before:
-                await self._db.execute("UPDATE totals SET inflation = ?", (self.inflation,))
+                await self.space.make_room(batch)
+            await batch.carry_out(self._db, self.space.inflation)
+            if self.space.inflation != before:
+                await self._db.execute("UPDATE totals SET inflation = ?", (self.space.inflation,))
             await self._db.commit()
         except BaseException:
             try:
@@ -248,132 +236,11 @@ class Writer:
         if is_damage(error):
             self._on_damage()
 
-    # room
-
-    async def _make_room(self, batch: Batch) -> None:
-        pages = await scalar(self._db, "PRAGMA page_count")
-        free = await scalar(self._db, "PRAGMA freelist_count")
-        needed = (
-            batch.data_bytes // PAGE_BYTES
-            + len(batch.rows)
-            + len(batch.entries)
-            + _PAGES_PER_TRANSACTION_MARGIN
-        )
-        limit = self._page_limit(int(pages))
-        # Freed pages stay in the file and are used again: what counts is what is in use.
-        while pages - free + needed > limit:
-            if not await self._evict(int(pages - free + needed - limit)):
-                raise NoRoom("the cache is full of bodies in use")
-            pages = await scalar(self._db, "PRAGMA page_count")
-            free = await scalar(self._db, "PRAGMA freelist_count")
-
-    def _page_limit(self, pages: int) -> int:
-        limit = self._options.disk_bytes // PAGE_BYTES
-        system = os.statvfs(self._directory)
-        spare = system.f_bavail * system.f_frsize - self._options.keep_free_bytes
-        if spare < 0:
-            # The file must not grow: SQLite cannot even delete on a full file system.
-            if spare < -self._options.keep_free_bytes * 15 // 16:
-                raise NoRoom("the file system is full")
-            limit = min(limit, pages)
-        return limit
-
-    async def _evict(self, pages: int) -> bool:
-        """Remove the lowest scores until about `pages` are free; False if nothing could be."""
-        freed = 0
-        any_gone = False
-        while freed < pages:
-            victims = list(
-                await self._db.execute_fetchall(
-                    "SELECT entry_id, body_id, score, length FROM entries ORDER BY score LIMIT 16"
-                )
-            )
-            freed_now = await self._reclaim(RECLAIM_ROWS * 4)
-            freed += freed_now
-            if not victims and not freed_now:
-                return any_gone
-            any_gone = True
-            if freed >= pages:
-                break
-            for entry_id, body_id, score, _ in victims:
-                if freed >= pages:
-                    break
-                self.inflation = max(self.inflation, score)
-                await self._db.execute("DELETE FROM entries WHERE entry_id = ?", (entry_id,))
-                self._on_evicted(entry_id)
-                freed += 1
-                if body_id not in self.writing and not self.pins[body_id]:
-                    freed += await self._drop_rows(body_id, 1 << 30)
-        return True
-
-    async def _reclaim(self, rows: int) -> int:
-        """Delete up to `rows` rows of bodies that nobody names, writes or reads; about the pages freed."""
-        freed = 0
-        loose = await self._db.execute_fetchall("SELECT body_id FROM loose ORDER BY body_id LIMIT 256")
-        for (body_id,) in loose:
-            if freed >= rows * 16:
-                break
-            if body_id not in self.writing and not self.pins[body_id]:
-                freed += await self._drop_rows(body_id, rows)
-        return freed
-
-    async def _drop_rows(self, body_id: int, rows: int) -> int:
-        found = list(
-            await self._db.execute_fetchall(
-                "SELECT rowid, length FROM chunks WHERE body_id = ? LIMIT ?", (body_id, min(rows, 4096))
-            )
-        )
-        await self._db.executemany("DELETE FROM chunks WHERE rowid = ?", [(row[0],) for row in found])
-        if len(found) < rows:
-            await self._db.execute("DELETE FROM loose WHERE body_id = ?", (body_id,))
-        return sum(int(row[1]) // PAGE_BYTES + 1 for row in found) + 1
-
-    # house-keeping between transactions
-
     async def _keep_house(self) -> None:
         try:
             if self._reclaim_due and not self._batch.rows:
-                await self._reclaim_step()
-            if self._since_checkpoint >= CHECKPOINT_BYTES:
-                await self._checkpoint("PASSIVE")
+                self._reclaim_due = False
+                self._reclaim_due = await self.space.reclaim_step()
+            await self.space.checkpoint()
         except (sqlite3.Error, OSError) as error:
-            self._reclaim_due = False
             self._failed(error)
-
-    async def _reclaim_step(self) -> None:
-        await self._db.execute("BEGIN IMMEDIATE")
-        try:
-            freed = await self._reclaim(RECLAIM_ROWS)
-            pages = await scalar(self._db, "PRAGMA page_count")
-            limit = self._options.disk_bytes // PAGE_BYTES
-            await self._db.commit()
-        except BaseException:
-            await self._db.rollback()
-            raise
-        self._reclaim_due = freed > 0
-        self._since_checkpoint += (freed // 8 + 4) * PAGE_BYTES
-        if pages > limit:
-            # The limit was lowered since: give the pages back to the file system, a little at a time.
-            await self._db.execute_fetchall(f"PRAGMA incremental_vacuum({min(1024, int(pages) - limit)})")
-            self._since_checkpoint += CHECKPOINT_BYTES
-
-    async def _checkpoint(self, mode: str) -> None:
-        try:
-            rows = list(await self._db.execute_fetchall(f"PRAGMA wal_checkpoint({mode})"))
-            self._since_checkpoint = 0
-            _, frames, done = rows[0] if rows else (0, 0, 0)
-            if mode == "PASSIVE" and (frames != done or frames * PAGE_BYTES > WAL_LIMIT_BYTES // 2):
-                # A reader keeps the WAL from starting anew: wait for it, within the busy time-out.
-                await self._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            self._failed(error)
-
-    def _check_wal(self) -> None:
-        wal = self._directory / (FILE_NAME + "-wal")
-        try:
-            size = wal.stat().st_size
-        except OSError:
-            return
-        if size > WAL_LIMIT_BYTES - BATCH_BYTES * 3:
-            self._since_checkpoint = CHECKPOINT_BYTES
-            raise NoRoom("another process keeps the write-ahead log from being emptied")

@@ -1,0 +1,169 @@
+"""Reads from disk: look-ups batched per turn of the loop, bodies a row at a time, every checksum verified."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiosqlite
+
+from cacheproxy.errors import StoreError
+from cacheproxy.http.ranges import Slice
+from cacheproxy.ports import Recorder
+from cacheproxy.store.schema import is_damage
+from cacheproxy.tasks import TaskGroup
+
+log = logging.getLogger("cacheproxy")
+
+INLINE_BYTES = 64 * 1024
+"""Bodies up to this size come with the look-up; larger ones are read row by row."""
+_LOOKUP_KEYS = 64
+
+_LOOKUP = (
+    "SELECT e.key, e.entry_id, e.body_id, e.length, e.stale, e.head, crc32(e.head) = e.head_checksum,"
+    " c.data, crc32(c.data) = c.checksum"
+    f" FROM entries e LEFT JOIN chunks c ON c.body_id = e.body_id AND c.first = 0 AND e.length <= {INLINE_BYTES}"
+    " WHERE e.key IN ({marks})"
+)
+_ROW = (
+    "SELECT first, data, crc32(data) = checksum FROM chunks"
+    " WHERE body_id = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+)
+
+
+@dataclass(slots=True)
+class _LookUp:
+    key: str
+    future: asyncio.Future[list[Any]]
+
+
+class DiskReader:
+    """One read-only connection; what queues up while a statement runs goes together into the next."""
+
+    def __init__(
+        self, db: aiosqlite.Connection, recorder: Recorder, tasks: TaskGroup, on_damage: Callable[[], None]
+    ) -> None:
+        self._db = db
+        self._recorder = recorder
+        self._tasks = tasks
+        self._on_damage = on_damage
+        self._queue: list[_LookUp] = []
+        self._is_looking = False
+
+    async def rows_of(self, key: str) -> list[Any]:
+        """The rows of a key: (key, entry, body, length, stale, head, head is whole, data, data is whole)."""
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_LookUp(key, future))
+        if not self._is_looking:
+            self._is_looking = True
+            self._tasks.spawn("look-up", self._look_up())
+        return await future
+
+    async def _look_up(self) -> None:
+        try:
+            while self._queue:
+                batch, self._queue = self._queue[:_LOOKUP_KEYS], self._queue[_LOOKUP_KEYS:]
+                await self._look_up_batch(batch)
+        finally:
+            self._is_looking = False
+            for one in self._queue:
+                if not one.future.done():
+                    one.future.set_exception(StoreError("the store is closing"))
+            self._queue.clear()
+
+    async def _look_up_batch(self, batch: list[_LookUp]) -> None:
+        keys = list({one.key for one in batch})
+        found: dict[str, list[Any]] = {}
+        error: StoreError | None = None
+        try:
+            for row in await self.select(_LOOKUP.format(marks=",".join("?" * len(keys))), keys):
+                found.setdefault(row[0], []).append(row)
+        except StoreError as failure:
+            error = failure
+        for one in batch:
+            if one.future.done():
+                continue
+            if error is None:
+                one.future.set_result(found.get(one.key, []))
+            else:
+                one.future.set_exception(error)
+
+    async def select(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
+        """The rows of a statement. Raises StoreError."""
+        try:
+            return list(await self._db.execute_fetchall(sql, parameters))
+        except (sqlite3.Error, ValueError) as error:
+            self._recorder.store_failed(type(error).__name__)
+            if is_damage(error):
+                self._on_damage()
+            raise StoreError(str(error)) from error
+
+    async def read_row(self, body_id: int, start: int) -> bytes:
+        """The bytes from `start` to the end of its row. Raises StoreError where they are not whole."""
+        rows = await self.select(_ROW, (body_id, start))
+        if not rows:
+            raise StoreError("a stored body has lost its bytes")
+        first, data, is_whole = rows[0]
+        if not is_whole:
+            self._recorder.store_failed("checksum")
+            raise StoreError("a stored body is damaged")
+        if start >= first + len(data):
+            raise StoreError("a stored body has lost its bytes")
+        return bytes(data) if start == first else bytes(data[start - first :])
+
+
+class RowSource(Protocol):
+    """Where a disk body gets its rows, and how it keeps them while it reads."""
+
+    @property
+    def pins(self) -> Counter[int]:
+        """Bodies being read, and by how many."""
+
+    async def read_row(self, body_id: int, start: int) -> bytes:
+        """The bytes from `start` to the end of its row."""
+
+    def body_released(self) -> None:
+        """A body is read no longer."""
+
+
+class DiskBody:
+    """A body in rows on disk. Each row is its own short read, so that a slow client does not pin the WAL."""
+
+    __slots__ = ("_body_id", "_length", "_source")
+
+    def __init__(self, source: RowSource, body_id: int, length: int) -> None:
+        self._source = source
+        self._body_id = body_id
+        self._length = length
+
+    @property
+    def available(self) -> int:
+        """Everything is on disk."""
+        return self._length
+
+    def whole(self) -> None:
+        """Not in memory."""
+        return
+
+    async def read(self, part: Slice | None) -> AsyncIterator[bytes]:
+        """The bytes of `part`, a row at a time. While this runs the rows are not reclaimed."""
+        start, end = (0, self._length) if part is None else (part.start, part.end)
+        pins = self._source.pins
+        pins[self._body_id] += 1
+        try:
+            while start < end:
+                piece = await self._source.read_row(self._body_id, start)
+                if len(piece) > end - start:
+                    piece = piece[: end - start]
+                start += len(piece)
+                yield piece
+        finally:
+            pins[self._body_id] -= 1
+            if pins[self._body_id] <= 0:
+                del pins[self._body_id]
+                self._source.body_released()
