@@ -30,8 +30,8 @@ from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
 from cacheproxy.policy.rules import Timeouts
 from cacheproxy.ports import Selector
-from cacheproxy.server.connection import ConnectionOptions, Services
 from cacheproxy.server.listener import Listener, bind
+from cacheproxy.server.options import ConnectionOptions, Services
 from cacheproxy.store.directory import CacheDirectory
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier

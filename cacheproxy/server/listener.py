@@ -8,7 +8,8 @@ import socket
 from aiohttp import web
 
 from cacheproxy.errors import StartError
-from cacheproxy.server.connection import ClientConnection, Services
+from cacheproxy.server.connection import ClientConnection
+from cacheproxy.server.options import Services
 
 _BACKLOG = 1024
 

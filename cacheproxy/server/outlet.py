@@ -1,0 +1,145 @@
+"""The writing half of a client connection: heads, bodies with back-pressure, counts, visible breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+from cacheproxy.engine.serving import close_stream
+from cacheproxy.errors import CacheproxyError, ClientGone, StoreError
+from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
+from cacheproxy.http.message import RequestHead
+from cacheproxy.ports import Answer, ExchangeRecord, Recorder
+from cacheproxy.server.answer_head import WireHead, wire_head
+from cacheproxy.sockets import kernel_bytes
+
+log = logging.getLogger("cacheproxy")
+
+WRITE_BUFFER_BYTES = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Outlet:
+    """Owned by the connection, which tells it about pauses through `drain` and about the end through `lost`."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        recorder: Recorder,
+        drain: Callable[[], Awaitable[None]],
+        write_s: float,
+    ) -> None:
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport: asyncio.Transport | None = transport
+        self.socket: socket.socket | None = transport.get_extra_info("socket")
+        self._recorder = recorder
+        self._drain = drain
+        self._write_s = write_s
+        self._sent = 0
+        self.record = ExchangeRecord()
+        self.is_paused = False
+        self.is_broken = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client can still be written to."""
+        return self._transport is not None
+
+    def write(self, data: bytes) -> None:
+        """Write and count. Raises ConnectionResetError where the client has left."""
+        if self._transport is None:
+            raise ConnectionResetError("the client has left")
+        count = len(data)
+        self._sent += count
+        self.record.client_bytes += count
+        self._recorder.client_sent(count)
+        self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait while the client reads too slowly. Raises ClientGone, ConnectionResetError."""
+        if self.is_paused:
+            try:
+                async with asyncio.timeout(self._write_s):
+                    await self._drain()
+            except TimeoutError:
+                self.reset()
+                raise ClientGone("the client reads nothing") from None
+        if self._transport is None:
+            raise ConnectionResetError("the client has left")
+
+    async def send(self, answer: Answer, request: RequestHead | None, *, may_keep_alive: bool) -> bool:
+        """Write an answer and close its stream; whether the connection may go on."""
+        try:
+            head = wire_head(answer, request, may_keep_alive=may_keep_alive)
+            self.record.status = answer.head.status
+            self.record.content_type = answer.head.fields.get("content-type") or "-"
+            if answer.stream is None or not head.has_body:
+                self.write(head.data + answer.content if head.has_body else head.data)
+                await self.drained()
+            else:
+                self.write(head.data)
+                if not await self._send_body(answer, head):
+                    return False
+        finally:
+            await close_stream(answer.stream)
+        return head.keep_alive
+
+    async def _send_body(self, answer: Answer, head: WireHead) -> bool:
+        """The body piece by piece; False where it broke off, visibly for the client."""
+        assert answer.stream is not None
+        sent = 0
+        try:
+            async for piece in answer.stream:
+                sent += len(piece)
+                if head.length is not None and sent > head.length:
+                    raise StoreError("the body is longer than announced")
+                self.write(encode_chunk(piece) if head.chunked else piece)
+                if self.is_paused:
+                    await self.drained()
+            if head.length is not None and sent != head.length:
+                raise StoreError("the body is shorter than announced")
+        except (CacheproxyError, OSError) as error:
+            if self._transport is None or isinstance(error, ClientGone):
+                raise
+            log.warning("an answer broke off after %d bytes: %s", sent, error)
+            self.record.is_aborted = True
+            self._break_off(head)
+            return False
+        if head.chunked:
+            self.write(LAST_CHUNK)
+        await self.drained()
+        return True
+
+    def _break_off(self, head: WireHead) -> None:
+        """End the connection so that the client sees that the body is not whole."""
+        self.is_broken = True
+        if not head.chunked and head.length is None:
+            # Framed by the connection's end: only a reset tells a cut from an end.
+            self.reset()
+        elif self._transport is not None:
+            self._transport.close()
+
+    def reset(self) -> None:
+        """Close at once, with a reset."""
+        self.is_broken = True
+        if self._transport is not None:
+            if self.socket is not None:
+                try:
+                    self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                except OSError as error:
+                    log.debug("no reset: %s", error)
+            self._transport.abort()
+
+    def lost(self, *, is_abrupt: bool) -> None:
+        """The connection is gone: after an abrupt end, count what the client's machine has really taken."""
+        if is_abrupt or self.is_broken:
+            counts = kernel_bytes(self.socket)
+            if counts is not None and counts[0] < self._sent:
+                missing = self._sent - counts[0]
+                self._recorder.client_sent(-missing)
+                self.record.client_bytes = max(0, self.record.client_bytes - missing)
+        self._transport = None
+        self.socket = None
