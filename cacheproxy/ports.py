@@ -138,7 +138,7 @@ class Candidate:
 class BodyWriter(Protocol):
     """The store's end of a fetch: write the body, then commit or abort. Ends without commit: nothing is kept.
 
-    `on_progress` is called when `durable` or `is_open` changes.
+    `on_progress` is called when `readable` or `is_open` changes.
     """
 
     on_progress: Callable[[], None]
@@ -148,17 +148,17 @@ class BodyWriter(Protocol):
         """False once storing was given up (too large, disk full, locked): the fetch goes on without it."""
 
     @property
-    def durable(self) -> int:
-        """Bytes from 0 that can be read back now."""
+    def readable(self) -> int:
+        """Bytes from 0 that can be read back now, and until `abort`."""
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes; waits while the store is behind, never raises."""
 
     async def read_back(self, start: int) -> bytes:
-        """Bytes from `start` on that are durable, at most a row's worth. Raises StoreError."""
+        """Bytes from `start` on, at most a row's worth; `start` is below `readable`. Raises StoreError."""
 
     def pin(self) -> None:
-        """Keep the durable bytes for a reader; undo with `unpin`."""
+        """Keep the bytes for a reader; undo with `unpin`."""
 
     def unpin(self) -> None:
         """A reader has gone."""

@@ -101,7 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cache.disk", Kind.SIZE, 10 * _GIB, "largest size of the cache file; 0 turns the disk tier off"),
     Setting("cache.max_object", Kind.SIZE, 0, "largest body that is stored; 0: a quarter of cache.disk"),
     Setting("cache.keep_free", Kind.SIZE, 256 * _MIB, "room left on the file system"),
-    Setting("cache.write_queue", Kind.SIZE, 8 * _MIB, "bytes waiting for the disk before downloads are slowed"),
+    Setting("cache.write_queue", Kind.SIZE, 4 * _MIB, "bytes waiting for the disk before downloads are slowed"),
     Setting(
         "cache.set_cookie",
         Kind.CHOICE,

@@ -1,8 +1,8 @@
 """The body of a fetch under way, followed by any number of readers.
 
-What has arrived stays in a window in memory. A piece leaves the window once it is durable in the store, or
-once every reader has passed it; while neither holds, the origin waits. So the window is bounded, and the pace
-is set by the disk, or without one by the slowest reader.
+What has arrived stays in a window in memory. While the body is being stored, a piece leaves the window once
+the store can read it back; else once every reader has passed it. While it cannot leave, the origin waits. So
+the window is bounded, and the pace is set by the disk, or without one by the slowest reader.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ class Spool:
         window = self._budget.window_bytes
         if held <= window:
             return True
-        durable = self._writer.durable if self._writer is not None else 0
-        slowest = min((reader.position for reader in self._readers), default=self.received)
-        droppable = max(durable, slowest)
+        droppable = self._readable()
+        if self._writer is None or not self._writer.is_open:
+            droppable = max(droppable, min((one.position for one in self._readers), default=self.received))
         drop = 0
         while drop < len(self._pieces) and held > window // 2:
             end = self._offsets[drop] + len(self._pieces[drop])
@@ -168,11 +168,13 @@ class Spool:
         return self._is_finished
 
     def can_read_from(self, offset: int) -> bool:
-        """Whether a reader may still begin at `offset`: it is in the window, or durable up to there."""
+        """Whether a reader may still begin at `offset`: in the window, or readable from the store."""
         if self._error is not None:
             return False
-        durable = self._writer.durable if self._writer is not None else 0
-        return self._start <= offset or durable >= self._start
+        return self._start <= offset or self._readable() >= self._start
+
+    def _readable(self) -> int:
+        return self._writer.readable if self._writer is not None and not self._is_over else 0
 
     def open(self, part: Slice | None) -> SpoolReader:
         """A reader from the start of `part`; it counts from now on."""

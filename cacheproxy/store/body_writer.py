@@ -35,7 +35,8 @@ class TieredBodyWriter:
         self._held = 0
         self._received = 0
         self._first = 0
-        self._durable = 0
+        # Rows that are cut but not committed; after a failure they stay for readers that lag behind.
+        self._uncommitted: dict[int, bytes] = {}
         self._is_opened = False
         self._is_failed = False
         self._is_ended = False
@@ -47,9 +48,9 @@ class TieredBodyWriter:
         return not self._is_failed and not self._is_ended
 
     @property
-    def durable(self) -> int:
-        """Bytes from 0 that are committed to disk."""
-        return self._durable
+    def readable(self) -> int:
+        """Bytes from 0 that `read_back` has: on disk, or on their way there."""
+        return self._first
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes; waits while the disk is behind."""
@@ -83,13 +84,14 @@ class TieredBodyWriter:
             self._is_opened = True
             writer.writing.add(self._body_id)
             writer.open_body(self._body_id)
-        end = self._first + len(data)
-        writer.add_row(Row(self._body_id, self._first, data), lambda: self._committed(end), self._fail)
-        self._first = end
-
-    def _committed(self, end: int) -> None:
-        self._durable = end
+        first = self._first
+        self._uncommitted[first] = data
+        writer.add_row(Row(self._body_id, first, data), lambda: self._committed(first), self._fail)
+        self._first = first + len(data)
         self.on_progress()
+
+    def _committed(self, first: int) -> None:
+        self._uncommitted.pop(first, None)
 
     def _fail(self) -> None:
         self._is_failed = True
@@ -98,7 +100,11 @@ class TieredBodyWriter:
         self.on_progress()
 
     async def read_back(self, start: int) -> bytes:
-        """Committed bytes from `start` on. Raises StoreError."""
+        """Bytes from `start` to the end of its row. Raises StoreError."""
+        first = start - start % ROW_BYTES
+        data = self._uncommitted.get(first)
+        if data is not None and start < first + len(data):
+            return data[start - first :] if start > first else data
         if self._disk is None:
             raise StoreError("there is no disk tier")
         return await self._disk.read_row(self._body_id, start)
@@ -174,7 +180,6 @@ class TieredBodyWriter:
         if self._is_ended:
             return
         self._is_ended = True
-        self._durable = 0
         self._pieces = []
         if self._is_opened and self._disk is not None:
             self._disk.writer.writing.discard(self._body_id)

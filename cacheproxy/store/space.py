@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from cacheproxy.store.schema import FILE_NAME, PAGE_BYTES, scalar
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
-RECLAIM_ROWS = 64
+RECLAIM_ROWS = 128
+_VICTIMS = 64
 _WAL_MARGIN_BYTES = 12 * 1024 * 1024
 _MARGIN_PAGES = 64
 
@@ -29,7 +30,7 @@ class WriterOptions:
 
     disk_bytes: int
     keep_free_bytes: int = 256 * 1024 * 1024
-    queue_bytes: int = 8 * 1024 * 1024
+    queue_bytes: int = 4 * 1024 * 1024
 
 
 class NoRoom(Exception):
@@ -57,17 +58,49 @@ class Space:
         self.pins: Counter[int] = Counter()
 
     async def make_room(self, batch: Batch) -> None:
-        """Evict until the batch fits. Raises NoRoom where it cannot."""
-        pages = await scalar(self._db, "PRAGMA page_count")
-        free = await scalar(self._db, "PRAGMA freelist_count")
+        """Evict until the batch fits, in transactions of bounded size. Raises NoRoom where it cannot."""
         needed = batch.data_bytes // PAGE_BYTES + len(batch.rows) + len(batch.entries) + _MARGIN_PAGES
-        limit = self._page_limit(int(pages))
-        # Freed pages stay in the file and are used again: what counts is what is in use.
-        while pages - free + needed > limit:
-            if not await self._evict(int(pages - free + needed - limit)):
+        while True:
+            pages = int(await scalar(self._db, "PRAGMA page_count"))
+            free = int(await scalar(self._db, "PRAGMA freelist_count"))
+            # Freed pages stay in the file and are used again: what counts is what is in use.
+            missing = pages - free + needed - self._page_limit(pages)
+            if missing <= 0:
+                return
+            if not await self._in_transaction(lambda: self._free(missing)):
                 raise NoRoom("the cache is full of bodies in use")
-            pages = await scalar(self._db, "PRAGMA page_count")
-            free = await scalar(self._db, "PRAGMA freelist_count")
+            await self.checkpoint()
+
+    async def _in_transaction(self, work: Callable[[], Awaitable[int]]) -> int:
+        await self._db.execute("BEGIN IMMEDIATE")
+        try:
+            freed = await work()
+            await self._db.commit()
+        except BaseException:
+            await self._db.rollback()
+            raise
+        self.written((freed // 8 + 4) * PAGE_BYTES)
+        return freed
+
+    async def _free(self, pages: int) -> int:
+        """Free about `pages` pages, or a transaction's worth; how many it were."""
+        freed = await self._reclaim()
+        if freed:
+            return freed
+        victims = await self._db.execute_fetchall(
+            f"SELECT entry_id, body_id, score FROM entries ORDER BY score LIMIT {_VICTIMS}"
+        )
+        for entry_id, body_id, score in victims:
+            # What is being read would free nothing now.
+            if body_id in self.writing or self.pins[body_id]:
+                continue
+            self.inflation = max(self.inflation, score)
+            await self._db.execute("DELETE FROM entries WHERE entry_id = ?", (entry_id,))
+            self._on_evicted(entry_id)
+            freed += 1 + await self._drop_rows(body_id, RECLAIM_ROWS)
+            if freed >= min(pages, RECLAIM_ROWS * 16):
+                break
+        return freed
 
     def _page_limit(self, pages: int) -> int:
         limit = self._options.disk_bytes // PAGE_BYTES
@@ -80,72 +113,37 @@ class Space:
             limit = min(limit, pages)
         return limit
 
-    async def _evict(self, pages: int) -> bool:
-        """Remove the lowest scores until about `pages` are free; False if nothing could be."""
-        freed = 0
-        any_gone = False
-        while freed < pages:
-            victims = list(
-                await self._db.execute_fetchall(
-                    "SELECT entry_id, body_id, score, length FROM entries ORDER BY score LIMIT 16"
-                )
-            )
-            freed_now = await self._reclaim(RECLAIM_ROWS * 4)
-            freed += freed_now
-            if not victims and not freed_now:
-                return any_gone
-            any_gone = True
-            if freed >= pages:
-                break
-            for entry_id, body_id, score, _ in victims:
-                if freed >= pages:
-                    break
-                self.inflation = max(self.inflation, score)
-                await self._db.execute("DELETE FROM entries WHERE entry_id = ?", (entry_id,))
-                self._on_evicted(entry_id)
-                freed += 1
-                if body_id not in self.writing and not self.pins[body_id]:
-                    freed += await self._drop_rows(body_id, 1 << 30)
-        return True
-
-    async def _reclaim(self, rows: int) -> int:
-        """Delete up to `rows` rows of bodies that nobody names, writes or reads; about the pages freed."""
+    async def _reclaim(self) -> int:
+        """Delete rows of bodies that nobody names, writes or reads, a transaction's worth; pages freed."""
         freed = 0
         loose = await self._db.execute_fetchall("SELECT body_id FROM loose ORDER BY body_id LIMIT 256")
         for (body_id,) in loose:
-            if freed >= rows * 16:
+            if freed >= RECLAIM_ROWS * 16:
                 break
             if body_id not in self.writing and not self.pins[body_id]:
-                freed += await self._drop_rows(body_id, rows)
+                freed += await self._drop_rows(body_id, RECLAIM_ROWS)
         return freed
 
     async def _drop_rows(self, body_id: int, rows: int) -> int:
         found = list(
             await self._db.execute_fetchall(
-                "SELECT rowid, length FROM chunks WHERE body_id = ? LIMIT ?", (body_id, min(rows, 4096))
+                "SELECT rowid, length FROM chunks WHERE body_id = ? LIMIT ?", (body_id, rows)
             )
         )
         await self._db.executemany("DELETE FROM chunks WHERE rowid = ?", [(row[0],) for row in found])
         if len(found) < rows:
             await self._db.execute("DELETE FROM loose WHERE body_id = ?", (body_id,))
-        return sum(int(row[1]) // PAGE_BYTES + 1 for row in found) + 1
+        return sum(int(row[1]) // PAGE_BYTES + 1 for row in found)
 
     async def reclaim_step(self) -> bool:
         """One short transaction of reclaiming; whether there was anything."""
-        await self._db.execute("BEGIN IMMEDIATE")
-        try:
-            freed = await self._reclaim(RECLAIM_ROWS)
-            pages = await scalar(self._db, "PRAGMA page_count")
-            limit = self._options.disk_bytes // PAGE_BYTES
-            await self._db.commit()
-        except BaseException:
-            await self._db.rollback()
-            raise
-        self._since_checkpoint += (freed // 8 + 4) * PAGE_BYTES
-        if pages > limit:
+        freed = await self._in_transaction(self._reclaim)
+        pages = int(await scalar(self._db, "PRAGMA page_count"))
+        excess = pages - self._options.disk_bytes // PAGE_BYTES
+        if excess > 0:
             # The limit was lowered since: give the pages back to the file system, a little at a time.
-            await self._db.execute_fetchall(f"PRAGMA incremental_vacuum({min(1024, int(pages) - limit)})")
-            self._since_checkpoint += CHECKPOINT_BYTES
+            await self._db.execute_fetchall(f"PRAGMA incremental_vacuum({min(1024, excess)})")
+            self.written(min(1024, excess) * PAGE_BYTES)
         return freed > 0
 
     def written(self, count: int) -> None:

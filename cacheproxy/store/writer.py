@@ -22,7 +22,7 @@ from cacheproxy.store.space import NoRoom, Space, WriterOptions
 
 log = logging.getLogger("cacheproxy")
 
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 BATCH_OPERATIONS = 50
 BATCH_DELAY_S = 0.05
 TOUCH_DELAY_S = 2.0
@@ -208,13 +208,12 @@ class Writer:
                 waiter.set_result(None)
 
     async def _in_transaction(self, batch: Batch) -> None:
+        before = self.space.inflation
         if batch.rows or batch.entries:
             self.space.check_wal()
+            await self.space.make_room(batch)
         await self._db.execute("BEGIN IMMEDIATE")
         try:
-            before = self.space.inflation
-            if batch.rows or batch.entries:
-                await self.space.make_room(batch)
             await batch.carry_out(self._db, self.space.inflation)
             if self.space.inflation != before:
                 await self._db.execute("UPDATE totals SET inflation = ?", (self.space.inflation,))
