@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiosqlite
@@ -67,7 +68,7 @@ class Space:
             missing = pages - free + needed - self._page_limit(pages)
             if missing <= 0:
                 return
-            if not await self._in_transaction(lambda: self._free(missing)):
+            if not await self._in_transaction(partial(self._free, missing)):
                 raise NoRoom("the cache is full of bodies in use")
             await self.checkpoint()
 

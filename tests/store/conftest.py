@@ -274,7 +274,9 @@ def damage_error() -> sqlite3.DatabaseError:
     return error
 
 
-def failing(matches: Callable[[str], bool], error: sqlite3.Error, times: int = 1) -> Callable[[str], Awaitable[None]]:
+def failing(
+    matches: Callable[[str], bool], error: sqlite3.Error, times: int = 1
+) -> Callable[[str], Awaitable[None]]:
     """A `Tap.before` that fails the first calls that match."""
     left = times
 

@@ -21,7 +21,8 @@ LINES = st.lists(
             st.sampled_from(["Cache-Control", "DATE", "Age", "Expires", "ETag", "Vary", "Last-Modified"]), LATIN
         ),
         st.one_of(
-            st.sampled_from(["max-age=5", "no-cache, PRIVATE", "Sun, 06 Nov 1994 08:49:37 GMT", "0", '"x"']), LATIN
+            st.sampled_from(["max-age=5", "no-cache, PRIVATE", "Sun, 06 Nov 1994 08:49:37 GMT", "0", '"x"']),
+            LATIN,
         ),
     ),
     max_size=8,
@@ -94,7 +95,9 @@ def test_damage_is_a_store_error(stored: StoredResponse, data: st.DataObject) ->
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=2), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -153,4 +156,6 @@ def test_variant_keys() -> None:
     ]
     keys = [variant_key(response(URL, nominated=names, variant=values)) for names, values in forms]
     assert len(set(keys)) == len(forms)
-    assert keys == [variant_key(response("http://other/", nominated=n, variant=v, etag='"2"')) for n, v in forms]
+    assert keys == [
+        variant_key(response("http://other/", nominated=n, variant=v, etag='"2"')) for n, v in forms
+    ]

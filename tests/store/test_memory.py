@@ -36,7 +36,10 @@ class LruMachine(RuleBasedStateMachine):
         self.model = [one for one in self.model if one.stored.entry_id != entry_id]
 
     @rule(
-        entry_id=IDS, key=st.sampled_from(KEYS), size=st.integers(0, 40 * KIB), variant=st.sampled_from(["", "x"])
+        entry_id=IDS,
+        key=st.sampled_from(KEYS),
+        size=st.integers(0, 40 * KIB),
+        variant=st.sampled_from(["", "x"]),
     )
     def put(self, entry_id: int, key: str, size: int, variant: str) -> None:
         """What does not fit at all replaces nothing but its own old form."""

@@ -1,0 +1,1 @@
+"""What tests share: a byte-exact origin, a raw client, a proxy in this process."""
