@@ -33,12 +33,21 @@ async def test_fields_keep_order_case_and_number(origin: Origin, client: RawClie
     assert tuple(lines[:5]) == fields
     sent = origin.requests[0].head.decode().split("\r\n")
     assert sent[0] == "GET /a HTTP/1.1"
-    assert sent[1:-1] == [f"Host: 127.0.0.1:{origin.port}", "Foo: 1", "bAr: 2", "Foo: 3", "Cookie: a=b", "cookie: c=d"]
+    assert sent[1:-1] == [
+        f"Host: 127.0.0.1:{origin.port}",
+        "Foo: 1",
+        "bAr: 2",
+        "Foo: 3",
+        "Cookie: a=b",
+        "cookie: c=d",
+    ]
     assert sent[-1].startswith("Via: 1.1 cacheproxy-")
 
 
 async def test_hop_by_hop_fields_stay_here(origin: Origin, client: RawClient) -> None:
-    origin.routes["/a"] = response(b"", "Connection: x-own", "X-Own: 1", "Keep-Alive: timeout=5", "Upgrade: h2c")
+    origin.routes["/a"] = response(
+        b"", "Connection: x-own", "X-Own: 1", "Keep-Alive: timeout=5", "Upgrade: h2c"
+    )
     got = await client.get(
         origin.url("/a"),
         "Connection: x-mine, Host",
@@ -58,7 +67,9 @@ async def test_hop_by_hop_fields_stay_here(origin: Origin, client: RawClient) ->
 async def test_stale_is_validated_and_freshened(origin: Origin, client: RawClient) -> None:
     async def route(received: Received, wire: Wire) -> None:
         if received.field("if-none-match") == ['"1"']:
-            await wire.send(b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nX-New: yes\r\nCache-Control: max-age=60\r\n\r\n')
+            await wire.send(
+                b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nX-New: yes\r\nCache-Control: max-age=60\r\n\r\n'
+            )
         else:
             await wire.send(response(b"body", 'ETag: "1"', "Cache-Control: max-age=0"))
 
@@ -82,7 +93,11 @@ async def test_clients_own_conditions_and_ranges_are_answered_from_the_store(
     assert (await client.get(url, 'If-None-Match: "1"')).status == 304
     assert (await client.get(url, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT")).status == 304
     part = await client.get(url, "Range: bytes=100-199")
-    assert (part.status, part.body, part.field("content-range")) == (206, body[100:200], f"bytes 100-199/{len(body)}")
+    assert (part.status, part.body, part.field("content-range")) == (
+        206,
+        body[100:200],
+        f"bytes 100-199/{len(body)}",
+    )
     assert (await client.get(url, "Range: bytes=-5")).body == body[-5:]
     assert (await client.get(url, "Range: bytes=99999999-")).status == 416
     assert (await client.get(url, "Range: bytes=0-1", 'If-Range: "2"')).status == 200
@@ -147,7 +162,9 @@ async def test_set_cookie_setting(
 async def test_cookie_on_a_304_reaches_only_its_own_client(origin: Origin, client: RawClient) -> None:
     async def route(received: Received, wire: Wire) -> None:
         if received.field("if-none-match"):
-            await wire.send(b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nSet-Cookie: id=7\r\nCache-Control: max-age=60\r\n\r\n')
+            await wire.send(
+                b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nSet-Cookie: id=7\r\nCache-Control: max-age=60\r\n\r\n'
+            )
         else:
             await wire.send(response(b"x", 'ETag: "1"', "Cache-Control: max-age=0"))
 
@@ -232,7 +249,9 @@ async def test_stale_while_revalidate_answers_at_once_and_asks_once(origin: Orig
             await release.wait()
             await wire.send(response(b"new", 'ETag: "2"', FRESH))
         else:
-            await wire.send(response(b"old", 'ETag: "1"', "Cache-Control: max-age=0, stale-while-revalidate=60"))
+            await wire.send(
+                response(b"old", 'ETag: "1"', "Cache-Control: max-age=0, stale-while-revalidate=60")
+            )
 
     origin.routes["/a"] = route
     await client.get(origin.url("/a"))

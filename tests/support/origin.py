@@ -104,6 +104,7 @@ class Origin:
         self.connections += 1
         wire = Wire(self, reader, writer)
         wire.number = self.connections
+        await self._notify()
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

@@ -1,0 +1,110 @@
+"""CONNECT: half-close, early bytes, refusals, counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cacheproxy.app import App
+from tests.conftest import Connect, StartProxy
+
+
+class Echo:
+    """Echoes until end-of-file, then says goodbye and closes."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write(b"goodbye")
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Echo]:
+    made = Echo()
+    await made.start()
+    yield made
+    assert made.server is not None
+    made.server.close()
+
+
+@pytest.fixture
+async def app(start_proxy: StartProxy, echo: Echo) -> App:
+    return await start_proxy(f"access.connect_ports=[443, {echo.port}, 1]")
+
+
+def connect_head(port: int) -> bytes:
+    return f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+
+
+async def test_half_close_is_kept_and_bytes_counted(app: App, echo: Echo, connect: Connect) -> None:
+    client = await connect(app)
+    await client.send(connect_head(echo.port))
+    assert (await client.head()).startswith(b"HTTP/1.1 200")
+    payload = bytes(range(256)) * 8000
+    sender = asyncio.ensure_future(client.send(payload))
+    assert await client.reader.readexactly(len(payload)) == payload
+    await sender
+    client.writer.write_eof()
+    assert await client.reader.read() == b"goodbye"
+    while not app.counters.tunnels:
+        await asyncio.sleep(0)
+    assert app.counters.tunnel_bytes == 2 * len(payload) + len(b"goodbye")
+    assert (app.counters.client_bytes, app.counters.requests) == (0, 0)
+
+
+async def test_early_bytes_are_delivered(app: App, echo: Echo, connect: Connect) -> None:
+    client = await connect(app)
+    await client.send(connect_head(echo.port) + b"early")
+    await client.head()
+    assert await client.reader.readexactly(5) == b"early"
+
+
+@pytest.mark.parametrize(
+    ("authority", "status", "kind"),
+    [
+        ("127.0.0.1:25", 403, "http_request_denied"),
+        ("127.0.0.1:1", 502, "connection_refused"),
+        ("no-such-host.invalid:443", 502, "dns_error"),
+        ("127.0.0.1", 400, "http_request_error"),
+        ("127.0.0.1:65979", 400, "http_request_error"),
+        ("127.0.0.1:0", 400, "http_request_error"),
+    ],
+)
+async def test_refused_connect_says_why_and_closes(
+    app: App, connect: Connect, authority: str, status: int, kind: str
+) -> None:
+    client = await connect(app)
+    await client.send(f"CONNECT {authority} HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n".encode())
+    got = await client.reply()
+    assert (got.status, kind in (got.field("proxy-status") or "")) == (status, True)
+    assert got.field("connection") == "close"
+    assert await client.closed()
+
+
+async def test_idle_tunnels_end(start_proxy: StartProxy, echo: Echo, connect: Connect) -> None:
+    app = await start_proxy(f"access.connect_ports=[{echo.port}]", "server.tunnel_idle_timeout=100ms")
+    client = await connect(app)
+    await client.send(connect_head(echo.port))
+    await client.head()
+    assert await client.closed()
+
+
+async def test_the_proxys_own_port_is_refused(start_proxy: StartProxy, connect: Connect) -> None:
+    app = await start_proxy("access.connect_ports=[" + ",".join(str(port) for port in (443,)) + "]")
+    client = await connect(app)
+    await client.send(connect_head(app.addresses[0][1]))
+    assert (await client.reply()).status in (403, 508)
