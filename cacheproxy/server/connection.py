@@ -24,15 +24,13 @@ from cacheproxy.server.answer_head import wants_keep_alive
 from cacheproxy.server.client_body import ClientBody
 from cacheproxy.server.failures import answer_to, kind_of
 from cacheproxy.server.hijack import carry
+from cacheproxy.server.inlet import READ_AHEAD_BYTES, Inlet
 from cacheproxy.server.options import Services
 from cacheproxy.server.outlet import Outlet
-from cacheproxy.server.request_reader import RequestReader
 
 log = logging.getLogger("cacheproxy")
 
-_READ_AHEAD_BYTES = 128 * 1024
 _LINGER_S = 2.0
-_LINGER_BYTES = 1024 * 1024
 
 
 class ClientConnection(RequestHandler):
@@ -44,15 +42,11 @@ class ClientConnection(RequestHandler):
         "_body",
         "_client",
         "_final_sent",
-        "_has_eof",
         "_idle_again",
-        "_input",
-        "_is_read_paused",
+        "_inlet",
         "_is_tunnel",
         "_outlet",
-        "_reader",
         "_services",
-        "_stopping",
     )
 
     def __init__(self, manager: Any, services: Services, loop: asyncio.AbstractEventLoop) -> None:
@@ -60,19 +54,15 @@ class ClientConnection(RequestHandler):
         super().__init__(manager, loop=loop, keepalive_timeout=0, access_log=None)  # type: ignore[arg-type]
         self._parser = None
         self._services = services
-        self._reader = RequestReader(services.options.limits)
+        self._inlet = Inlet(services.options, self._pause_transport_reading, self._resume_transport_reading)
         self._affinity = Affinity()
-        self._input: asyncio.Future[None] | None = None
         self._idle_again: asyncio.Future[None] | None = None
         self._body: ClientBody | None = None
         self._outlet: Outlet
         self._client = "-"
         self._answering = False
         self._final_sent = False
-        self._has_eof = False
-        self._is_read_paused = False
         self._is_tunnel = False
-        self._stopping = False
 
     # asyncio.Protocol
 
@@ -88,17 +78,12 @@ class ClientConnection(RequestHandler):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client: keep them, within limits, and wake whoever reads."""
-        self._reader.feed(data)
-        if len(self._reader) > _READ_AHEAD_BYTES and not self._is_read_paused:
-            self._is_read_paused = True
-            self._pause_transport_reading()
-        self._wake()
+        """Bytes from the client."""
+        self._inlet.feed(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
-        self._has_eof = True
-        self._wake()
+        self._inlet.end()
         return self._answering
 
     def pause_writing(self) -> None:
@@ -113,23 +98,16 @@ class ClientConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone; whatever is done for it is cancelled (aiohttp's handler_cancellation)."""
-        self._has_eof = True
         self._outlet.lost(is_abrupt=exc is not None and not self._is_tunnel)
         self._affinity.close()
-        self._wake()
+        self._inlet.end()
         super().connection_lost(exc)
-
-    def _wake(self) -> None:
-        if self._input is not None and not self._input.done():
-            self._input.set_result(None)
 
     # aiohttp's server
 
     def close(self) -> None:
         """Stop after the exchange under way; at once if there is none."""
-        self._stopping = True
-        if not self._answering:
-            self._wake()
+        self._inlet.stop()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Wait up to `timeout` for the exchange under way, then close."""
@@ -152,9 +130,9 @@ class ClientConnection(RequestHandler):
     async def start(self) -> None:
         """Serve requests until the connection ends."""
         try:
-            while not self._stopping and self._outlet.is_open:
+            while not self._inlet.is_stopping and self._outlet.is_open:
                 try:
-                    request = await self._next_request()
+                    request = await self._inlet.next_request()
                 except ClientError as error:
                     await self._refuse(error)
                     break
@@ -167,44 +145,6 @@ class ClientConnection(RequestHandler):
         finally:
             self._affinity.close()
             self.force_close()
-
-    async def _next_request(self) -> RequestHead | None:
-        """The next head; None where the client is done or idle too long. Raises ClientError."""
-        request = self._reader.next_head()
-        if request is not None:
-            return request
-        options = self._services.options
-        if not len(self._reader):
-            try:
-                async with asyncio.timeout(options.idle_s):
-                    while not len(self._reader):
-                        if self._stopping or not await self._more_input():
-                            return None
-            except TimeoutError:
-                return None
-        try:
-            async with asyncio.timeout(options.head_s):
-                while (request := self._reader.next_head()) is None:
-                    if self._stopping or not await self._more_input():
-                        return None
-        except TimeoutError:
-            detail = f"the request's head did not arrive within {options.head_s:g} s"
-            raise ClientError(408, detail, close=True) from None
-        return request
-
-    async def _more_input(self) -> bool:
-        """Wait for bytes, or for anything else to change; False at the client's end."""
-        if self._has_eof:
-            return False
-        self._input = self._loop.create_future()
-        if self._is_read_paused and len(self._reader) <= _READ_AHEAD_BYTES // 2:
-            self._is_read_paused = False
-            self._resume_transport_reading()
-        try:
-            await self._input
-        finally:
-            self._input = None
-        return True
 
     async def _refuse(self, error: ClientError) -> None:
         """Answer a request that could not be parsed."""
@@ -250,13 +190,13 @@ class ClientConnection(RequestHandler):
             self._finish()
         if not may_go_on and not self._is_tunnel and not self._outlet.is_broken:
             await self._linger()
-        return may_go_on and not self._has_eof
+        return may_go_on and not self._inlet.has_eof
 
     async def _exchange(self, request: RequestHead, record: ExchangeRecord) -> bool:
         try:
             framing = request_framing(request)
             if not framing.is_empty:
-                self._body = ClientBody(self._reader.body(framing), self._more_input, self._services.options)
+                self._body = self._inlet.body(framing)
             exchange = Exchange(
                 head=request,
                 framing=framing,
@@ -291,13 +231,13 @@ class ClientConnection(RequestHandler):
         return await self._outlet.send(answer, request, may_keep_alive=keep) and await self._rest_of_body_read()
 
     def _may_keep_alive(self, request: RequestHead) -> bool:
-        if self._stopping or self._has_eof or not wants_keep_alive(request):
+        if self._inlet.is_stopping or self._inlet.has_eof or not wants_keep_alive(request):
             return False
         body = self._body
         if body is None or body.decoder.is_complete:
             return True
         # A little of an unwanted body is read and dropped; more than that costs less to close over.
-        return body.decoder.left is not None and body.decoder.left <= _READ_AHEAD_BYTES
+        return body.decoder.left is not None and body.decoder.left <= READ_AHEAD_BYTES
 
     async def _rest_of_body_read(self) -> bool:
         body = self._body
@@ -321,14 +261,10 @@ class ClientConnection(RequestHandler):
         if transport is None:
             return
         try:
-            if not self._has_eof and transport.can_write_eof():
+            if not self._inlet.has_eof and transport.can_write_eof():
                 transport.write_eof()
-            dropped = 0
             async with asyncio.timeout(_LINGER_S):
-                while dropped < _LINGER_BYTES:
-                    dropped += len(self._reader.take_rest())
-                    if not await self._more_input():
-                        return
+                await self._inlet.drop_rest()
         except (TimeoutError, OSError):
             return
 
@@ -362,7 +298,7 @@ class ClientConnection(RequestHandler):
         # From here on the bytes are read and written on the descriptor itself.
         self._pause_transport_reading()
         try:
-            await carry(own, destination, self._reader.take_rest(), record, self._services)
+            await carry(own, destination, self._inlet.take_rest(), record, self._services)
         finally:
             if self.transport is not None:
                 self.transport.abort()

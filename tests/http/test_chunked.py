@@ -23,7 +23,7 @@ GOOD: list[tuple[str, bytes, Result]] = [
     ("7.1 the next message stays", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n", (b"", True, b"GET / HTTP/1.1\r\n\r\n")),
     ("7.1 unfinished", b"5\r\nhel", (b"hel", False, b"")),
     ("7.1 no last chunk", b"5\r\nhello\r\n", (b"hello", False, b"")),
-    ("7.1.1 extensions", b'5;a;b=c;d="e;\\"\r";\t f = g\r\nhello\r\n0;x\r\n\r\n'.replace(b"\r\"", b'"'), (b"hello", True, b"")),
+    ("7.1.1 extensions", b'5;a;b=c;d="e;\\"";\t f = g\r\nhello\r\n0;x\r\n\r\n', (b"hello", True, b"")),
     ("7.1.2 trailers", b"5\r\nhello\r\n0\r\nX: y\r\nZ:\r\n\r\n", (b"hello", True, b"")),
 ]
 BAD: list[tuple[str, bytes]] = [
