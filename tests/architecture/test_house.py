@@ -126,12 +126,18 @@ def test_public_names_have_docstrings(module: tuple[Path, ast.Module]) -> None:
     path, tree = module
     assert ast.get_docstring(tree), f"{named(path)} says nothing about itself"
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
+            "_"
+        ):
             assert ast.get_docstring(node), f"{named(path)}: {node.name}"
 
 
 def test_top_level_is_fixed() -> None:
     root = PACKAGE.parent
     allowed = {"pyproject.toml", "README.md", "cacheproxy", "tests", "benchmarks", "scripts"}
-    found = {path.name for path in root.iterdir() if not path.name.startswith(".") and not path.name.endswith(".egg-info")}
+    found = {
+        path.name
+        for path in root.iterdir()
+        if not path.name.startswith(".") and not path.name.endswith(".egg-info")
+    }
     assert found <= allowed

@@ -78,7 +78,19 @@ def test_a_merge_keeps_the_place_and_ends_a_soft_purge() -> None:
 LINES = st.lists(
     st.tuples(
         st.sampled_from(
-            ["X", "x", "Y", "ETag", "Age", "Date", "Content-Length", "Vary", "Connection", "Set-Cookie", "Cache-Control"]
+            [
+                "X",
+                "x",
+                "Y",
+                "ETag",
+                "Age",
+                "Date",
+                "Content-Length",
+                "Vary",
+                "Connection",
+                "Set-Cookie",
+                "Cache-Control",
+            ]
         ),
         st.sampled_from(["", "1", "x", at(0), "no-store", 'private="x"', "max-age=60", "*"]),
     )

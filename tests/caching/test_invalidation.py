@@ -53,7 +53,10 @@ def test_locations_of_the_same_origin_only(name: str, rfc: str, value: str, othe
 def test_both_locations_count_but_not_twice() -> None:
     answer = response("Location: /b | Content-Location: /c", 201)
     assert targets(request(method="PUT"), answer) == (URL, "http://h/b", "http://h/c")
-    assert targets(request(method="PUT"), response("Location: /b | Content-Location: /b")) == (URL, "http://h/b")
+    assert targets(request(method="PUT"), response("Location: /b | Content-Location: /b")) == (
+        URL,
+        "http://h/b",
+    )
     assert targets(request(method="PUT"), response("Location: /b | Location: /c")) == (URL,)
 
 

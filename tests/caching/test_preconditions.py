@@ -24,7 +24,12 @@ MODIFIED = f"{DATE} | Last-Modified: {at(-100)}"
         ("9110 13.1.2 unquoted", "ETag: a", "If-None-Match: a", True),
         ("9110 13.1.2 star", "", "If-None-Match: *", True),
         ("9110 13.1.2 no tag here", "", 'If-None-Match: "a"', False),
-        ("9110 13.1.3 ignored beside a tag", MODIFIED, f'If-None-Match: "x" | If-Modified-Since: {at(0)}', False),
+        (
+            "9110 13.1.3 ignored beside a tag",
+            MODIFIED,
+            f'If-None-Match: "x" | If-Modified-Since: {at(0)}',
+            False,
+        ),
         ("9110 13.1.3 same", MODIFIED, f"If-Modified-Since: {at(-100)}", True),
         ("9110 13.1.3 later", MODIFIED, f"If-Modified-Since: {at(0)}", True),
         ("9110 13.1.3 earlier", MODIFIED, f"If-Modified-Since: {at(-101)}", False),

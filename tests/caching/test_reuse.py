@@ -97,7 +97,16 @@ def test_nothing_serves_stale_what_must_not_be(directive: str, asked: str) -> No
         ("", stored(f"Cache-Control: max-age=5{A}").stale(), False, (Validate, Reason.STALE)),
         ("max-stale", stored(f"Cache-Control: max-age=5{A}").stale(), False, (Validate, Reason.STALE)),
     ],
-    ids=["miss", "other variant", "only if cached", "no validator", "no-cache", "purged", "soft", "soft, max-stale"],
+    ids=[
+        "miss",
+        "other variant",
+        "only if cached",
+        "no validator",
+        "no-cache",
+        "purged",
+        "soft",
+        "soft, max-stale",
+    ],
 )
 def test_without_a_usable_response(
     asked: str, one: StoredResponse | None, has_variants: bool, expected: tuple[type, Reason]
@@ -123,7 +132,9 @@ def test_a_response_from_the_future_fits_no_stale_window(asked: str) -> None:
 def test_background_revalidation_goes_with_stale_while_revalidate_only() -> None:
     plain = parse_request_directives(fields(""))
     for age, wanted in [(0, False), (65, True)]:
-        made = decide(plain, stored("Cache-Control: max-age=60, stale-while-revalidate=10", age=age), False, NOW)
+        made = decide(
+            plain, stored("Cache-Control: max-age=60, stale-while-revalidate=10", age=age), False, NOW
+        )
         assert isinstance(made, ServeStored)
         assert (made.revalidate, made.age) == (wanted, age)
 
@@ -140,10 +151,19 @@ def test_background_revalidation_goes_with_stale_while_revalidate_only() -> None
         ("9111 4.2.4 an error is an answer", "", "max-age=60", 70, 503, None),
         ("9111 5.2.1.4 no-cache", "no-cache", "max-age=60, stale-if-error=99", 70, None, None),
         ("9111 5.2.1.1 max-age", "max-age=65", "max-age=60, stale-if-error=99", 70, None, None),
-        ("9111 5.2.1.1 max-age kept", "max-age=75", "max-age=60, stale-if-error=99", 70, None, Reason.STALE_IF_ERROR),
+        (
+            "9111 5.2.1.1 max-age kept",
+            "max-age=75",
+            "max-age=60, stale-if-error=99",
+            70,
+            None,
+            Reason.STALE_IF_ERROR,
+        ),
     ],
 )
-def test_on_failure(rfc: str, asked: str, text: str, age: int, status: int | None, reason: Reason | None) -> None:
+def test_on_failure(
+    rfc: str, asked: str, text: str, age: int, status: int | None, reason: Reason | None
+) -> None:
     directives = parse_request_directives(fields(f"Cache-Control: {asked}" if asked else ""))
     made = serve_on_failure(directives, stored(f"Cache-Control: {text}", age=age), NOW, status, OPTIONS)
     assert (None if made is None else made.reason) == reason
@@ -158,9 +178,13 @@ def test_nothing_from_the_future_or_purged_serves_on_failure() -> None:
 
 
 RESPONSES = st.lists(
-    st.sampled_from(["max-age=60", "max-age=0", "s-maxage=9", "no-cache", "must-revalidate", "stale-while-revalidate=9"])
+    st.sampled_from(
+        ["max-age=60", "max-age=0", "s-maxage=9", "no-cache", "must-revalidate", "stale-while-revalidate=9"]
+    )
 )
-REQUESTS = st.lists(st.sampled_from(["max-age=9", "max-age=0", "min-fresh=9", "max-stale", "max-stale=5", "no-cache"]))
+REQUESTS = st.lists(
+    st.sampled_from(["max-age=9", "max-age=0", "min-fresh=9", "max-stale", "max-stale=5", "no-cache"])
+)
 
 
 @given(RESPONSES, REQUESTS, st.integers(0, 200))

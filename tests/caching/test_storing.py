@@ -211,7 +211,8 @@ def test_order_and_case_never_change_a_decision(
     turned = data.draw(st.permutations(turned))
     options = CachingOptions(set_cookie=mode)
     one, other = (
-        judge(request(asked, method), ResponseHead(status, "", Fields(each)), options) for each in (lines, turned)
+        judge(request(asked, method), ResponseHead(status, "", Fields(each)), options)
+        for each in (lines, turned)
     )
     assert one.reason == other.reason
     if isinstance(one, Store) and isinstance(other, Store):
@@ -226,7 +227,9 @@ def test_no_store_never_makes_anything_stored(
     more = [*members[:place], "no-store", *members[place:]]
     options = CachingOptions(set_cookie=mode)
     before, after = (
-        judge(request(asked, method), response(f'Cache-Control: {", ".join(each)} | ETag: "a"', status), options)
+        judge(
+            request(asked, method), response(f'Cache-Control: {", ".join(each)} | ETag: "a"', status), options
+        )
         for each in (members, more)
     )
     if isinstance(before, DoNotStore):

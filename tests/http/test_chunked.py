@@ -17,7 +17,11 @@ GOOD: list[tuple[str, bytes, Result]] = [
     ("7.1 empty", b"0\r\n\r\n", (b"", True, b"")),
     ("7.1 one", b"5\r\nhello\r\n0\r\n\r\n", (b"hello", True, b"")),
     ("7.1 two", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", (b"hello", True, b"")),
-    ("7.1 hex in any case", b"a\r\n0123456789\r\nB\r\n0123456789a\r\n0\r\n\r\n", (b"01234567890123456789a", True, b"")),
+    (
+        "7.1 hex in any case",
+        b"a\r\n0123456789\r\nB\r\n0123456789a\r\n0\r\n\r\n",
+        (b"01234567890123456789a", True, b""),
+    ),
     ("7.1 leading zeros", b"0005\r\nhello\r\n000\r\n\r\n", (b"hello", True, b"")),
     ("7.1 CRLF as data", b"2\r\n\r\n\r\n0\r\n\r\n", (b"\r\n", True, b"")),
     ("7.1 the next message stays", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n", (b"", True, b"GET / HTTP/1.1\r\n\r\n")),
@@ -62,7 +66,22 @@ BAD: list[tuple[str, bytes]] = [
     ("7.1.2 too many trailers", b"0\r\n" + b"X: yyyyyyyy\r\n" * 2000),
     ("7.1.2 endless trailer", b"0\r\nX: " + b"y" * 50_000),
 ]
-FRAGMENTS = [b"0", b"1", b"5", b"\r\n", b"\r", b"\n", b";a", b"=b", b'="', b"hello", b"X:", b" ", b"x", b"\r\n\r\n"]
+FRAGMENTS = [
+    b"0",
+    b"1",
+    b"5",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b";a",
+    b"=b",
+    b'="',
+    b"hello",
+    b"X:",
+    b" ",
+    b"x",
+    b"\r\n\r\n",
+]
 
 
 def decode(pieces: Iterable[bytes]) -> Result | None:

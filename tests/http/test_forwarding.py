@@ -57,7 +57,9 @@ def test_nothing_hop_by_hop_passes_and_the_rest_keeps_its_order(lines: list[tupl
 
 def test_host_comes_from_the_target_and_ours_is_in_via() -> None:
     """RFC 9112 §3.2.2, RFC 9110 §7.6.3."""
-    fields = Fields([("X", "1"), ("HOST", "evil"), ("Via", "1.0 a"), ("host", "worse"), ("Connection", "Host, close")])
+    fields = Fields(
+        [("X", "1"), ("HOST", "evil"), ("Via", "1.0 a"), ("host", "worse"), ("Connection", "Host, close")]
+    )
     assert list(outbound_request_fields(fields, "h:81", "me", (1, 0))) == [
         ("Host", "h:81"),
         ("X", "1"),

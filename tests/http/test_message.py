@@ -20,7 +20,9 @@ LINES = st.lists(st.tuples(st.sampled_from(["A", "a", "B", "b", "C"]), st.text("
         ("missing", (), None, None),
     ],
 )
-def test_look_up_ignores_case(name: str, every: tuple[str, ...], combined: str | None, only: str | None) -> None:
+def test_look_up_ignores_case(
+    name: str, every: tuple[str, ...], combined: str | None, only: str | None
+) -> None:
     """RFC 9110 §5.1, §5.3."""
     assert (COOKIES.all(name), COOKIES.get(name), COOKIES.only(name)) == (every, combined, only)
     assert (name in COOKIES) == bool(every)

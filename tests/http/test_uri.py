@@ -86,7 +86,9 @@ def test_anything_else_is_a_fault(rfc: str, text: str) -> None:
         parse_absolute(text)
 
 
-@pytest.mark.parametrize("text", ["h", "h:", "h:0", "", ":443", "[::1]", "u@h:443", "h:443/", "h:443?", "http://h:443"])
+@pytest.mark.parametrize(
+    "text", ["h", "h:", "h:0", "", ":443", "[::1]", "u@h:443", "h:443/", "h:443?", "http://h:443"]
+)
 def test_connect_needs_host_and_port(text: str) -> None:
     """RFC 9110 §9.3.6."""
     with pytest.raises(SyntaxFault):

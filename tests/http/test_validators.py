@@ -32,7 +32,9 @@ def test_comparison(one: str, other: str, strong: bool, weak: bool) -> None:
         assert weak_match(left, right) == weak
 
 
-@pytest.mark.parametrize("tag", ["", '"', "a", '"a', 'a"', '"a b"', '"a"b"', 'w/"a"', 'W/ "a"', '"\x7f"', "'a'"])
+@pytest.mark.parametrize(
+    "tag", ["", '"', "a", '"a', 'a"', '"a b"', '"a"b"', 'w/"a"', 'W/ "a"', '"\x7f"', "'a'"]
+)
 def test_what_is_no_entity_tag(tag: str) -> None:
     """RFC 9110 §8.8.3."""
     assert not is_entity_tag(tag)
