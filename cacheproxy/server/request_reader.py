@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from cacheproxy.errors import ClientError, SyntaxFault
@@ -11,6 +12,7 @@ from cacheproxy.http.head import HeadLimits, parse_request_head, parse_request_l
 from cacheproxy.http.message import RequestHead
 
 _TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 # RFC 9112 §2.2: empty lines before a request are ignored, but not endlessly.
 _MAX_EMPTY_LINES = 4
 
@@ -41,12 +43,13 @@ class RequestReader:
     def next_head(self) -> RequestHead | None:
         """The next request's head, or None while it is not complete. Raises ClientError."""
         buffer = self._buffer
-        while buffer.startswith(b"\r\n") and not self._scanned:
+        while buffer.startswith(b"\r\n"):
             del buffer[:2]
+            self._scanned = 0
             self._empty_lines += 1
             if self._empty_lines > _MAX_EMPTY_LINES:
                 raise ClientError(400, "too many empty lines before the request", close=True)
-        if not buffer:
+        if not buffer or buffer == b"\r":
             return None
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end == -1:
@@ -65,13 +68,12 @@ class RequestReader:
     def _check_beginning(self) -> None:
         # What can no longer become a request is refused now, not when the deadline has passed.
         buffer = self._buffer
-        if buffer[0] not in _TOKEN_BYTES and buffer[0] != 0x0D:
+        if buffer[0] not in _TOKEN_BYTES:
             detail = (
                 "this port speaks plain HTTP, not TLS" if buffer[0] == 0x16 else "this is not an HTTP request"
             )
             raise ClientError(400, detail, close=True)
-        at = buffer.find(b"\n", max(0, self._scanned - 1))
-        if at != -1 and (at == 0 or buffer[at - 1] != 0x0D):
+        if _BARE_LF.search(buffer, self._scanned):
             raise ClientError(400, "a line does not end in CRLF", close=True)
         if not self._is_line_checked:
             line_end = buffer.find(b"\r\n")
