@@ -90,7 +90,15 @@ class UpstreamResponse(Protocol):
 
     @property
     def length(self) -> int | None:
-        """Bytes of body that are announced; None where unknown."""
+        """Bytes of body that are announced; None where unknown, or where there can be no body."""
+
+    @property
+    def is_close_delimited(self) -> bool:
+        """Whether only the connection's end frames the body."""
+
+    @property
+    def is_private_connection(self) -> bool:
+        """Whether it came over a connection that one client authenticated (NTLM, Negotiate)."""
 
     async def read(self) -> bytes:
         """The next piece of body as it arrives; empty when it is proven whole.

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     NOTHING_TO_REUSE = "no-lifetime-or-validator"
     SET_COOKIE = "set-cookie"
     TOO_LARGE = "too-large"
+    UNDELIMITED = "undelimited"
 
     # Answered by the proxy itself.
     ONLY_IF_CACHED = "only-if-cached"

@@ -11,36 +11,32 @@ from cacheproxy.http.vary import variant_of
 
 # Fields by which origins and frameworks choose another resource or method than the key names: whoever sends
 # one could fill the store with an answer that is not the URL's (web cache poisoning).
-ROUTING_FIELDS = frozenset(
+_ROUTING_FIELDS = frozenset(
     {
+        "base-url",
         "forwarded",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-proto",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-forwarded-ssl",
-        "x-forwarded-uri",
-        "x-forwarded-path",
+        "front-end-https",
+        "request-uri",
+        "x-backend-host",
+        "x-forwarded",
         "x-host",
+        "x-host-override",
         "x-http-destinationurl",
+        "x-http-host",
         "x-http-host-override",
         "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-original-host",
-        "x-original-url",
-        "x-original-uri",
         "x-override-url",
         "x-proxy-url",
-        "x-proxyuser-ip",
         "x-real-host",
-        "x-rewrite-url",
+        "x-request-uri",
+        "x-script-name",
+        "x-server-name",
         "x-url-scheme",
-        "front-end-https",
     }
 )
+_ROUTING_PREFIXES = ("x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-original")
+# Says who asks, not what for; proxies in front of us add it to every request.
+_NOT_ROUTING = frozenset({"x-forwarded-for"})
 
 
 def cache_key(target: TargetUri) -> str:
@@ -50,7 +46,16 @@ def cache_key(target: TargetUri) -> str:
 
 def has_routing_field(fields: Fields) -> bool:
     """Whether the request carries a field that may choose the resource without being in the key."""
-    return not ROUTING_FIELDS.isdisjoint(fields.names())
+    return any(is_routing_field(name) for name in fields.names())
+
+
+def is_routing_field(name: str) -> bool:
+    """Whether a lower-case field name is one of those; gateways read `_` as `-`."""
+    if "_" in name:
+        name = name.replace("_", "-")
+    if name in _ROUTING_FIELDS or name.endswith("method-override"):
+        return True
+    return name.startswith(_ROUTING_PREFIXES) and name not in _NOT_ROUTING
 
 
 def matches(stored: StoredResponse, request: RequestHead) -> bool:

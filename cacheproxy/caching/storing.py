@@ -94,12 +94,12 @@ def decide(
     reason = _forbidden(request, asked, stored, options)
     if reason is None and nominated is None:
         reason = Reason.VARY_STAR
-    if reason is None and not _worth_storing(stored):
-        reason = Reason.NOTHING_TO_REUSE
     if reason is not None:
         return DoNotStore(reason)
     kept = response.with_fields(kept_fields(response.fields, stored.directives, options))
-    return Store(StoredResponse.build(stored.key, stored.nominated, stored.variant, kept, timing, options))
+    return _worth_storing(
+        StoredResponse.build(stored.key, stored.nominated, stored.variant, kept, timing, options)
+    )
 
 
 def _forbidden(
@@ -159,7 +159,6 @@ def _answers_get(request: RequestHead, stored: StoredResponse) -> bool:
     )
 
 
-def _worth_storing(stored: StoredResponse) -> bool:
-    if stored.has_validator:
-        return True
-    return stored.lifetime.seconds > stored.corrected_initial_age and not stored.directives.no_cache
+def _worth_storing(stored: StoredResponse) -> Store | DoNotStore:
+    is_reusable = stored.lifetime.seconds > stored.corrected_initial_age and not stored.directives.no_cache
+    return Store(stored) if is_reusable or stored.has_validator else DoNotStore(Reason.NOTHING_TO_REUSE)

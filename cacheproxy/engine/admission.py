@@ -40,7 +40,7 @@ def admit(parts: Parts, exchange: Exchange) -> Answer | None:
         return _without_target(parts, request)
     expect = request.fields.get("expect")
     if expect is not None and expect.lower() != "100-continue":
-        raise ClientError(417, f"the expectation {expect[:40]!r} cannot be met (RFC 9110 §10.1.1)", close=True)
+        raise ClientError(417, "the expectation cannot be met (RFC 9110 section 10.1.1)", close=True)
     origin = request.target.origin
     if origin.scheme == "https" and not parts.absolute_https:
         raise ClientError(
@@ -64,6 +64,7 @@ def _without_target(parts: Parts, request: RequestHead) -> Answer:
     raise ClientError(
         400,
         "this is a proxy: the request target must be a whole URL",
+        close=True,
         advice=(
             "Set this address as the HTTP proxy of your program (for example http_proxy=http://host:3128)"
             " instead of opening it like a web site."

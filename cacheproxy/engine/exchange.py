@@ -9,6 +9,8 @@ from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.lookup import Lookup
 from cacheproxy.engine.parts import Parts
 from cacheproxy.errors import ClientError, StoreError
+from cacheproxy.http.dates import format_date
+from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.status_fields import cache_status
 from cacheproxy.ports import Answer, Exchange, Selector
@@ -32,7 +34,8 @@ class Engine:
         if own is not None:
             record.reason, record.tag = Reason.OPTIONS, "TCP_NONE"
             return own
-        request = exchange.head
+        # What Connection nominates does not reach the origin, so it must not reach key and variant either.
+        exchange.head = request = exchange.head.with_fields(end_to_end(exchange.head.fields))
         if request.method == "PURGE":
             return await self._purge(exchange)
         assert request.target is not None
@@ -56,7 +59,12 @@ class Engine:
             raise ClientError(500, detail, kind=Reason.PROXY_INTERNAL_ERROR) from error
         text = f"{count} stored response{'' if count == 1 else 's'} of {key} removed\n".encode("latin-1")
         fields = Fields(
-            [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Status", cache_status(detail="purge"))]
+            [
+                ("Date", format_date(self._parts.clock.wall())),
+                ("Content-Type", "text/plain; charset=utf-8"),
+                ("Via", f"1.1 {self._parts.via}"),
+                ("Cache-Status", cache_status(detail="purge")),
+            ]
         )
         head = ResponseHead(200, "OK", fields) if count else ResponseHead(404, "Not Found", fields)
         return Answer(head, content=text, length=len(text))

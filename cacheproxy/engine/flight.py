@@ -15,7 +15,7 @@ from cachetools import TTLCache
 from cacheproxy.caching import storing
 from cacheproxy.caching.abandonment import worth_finishing
 from cacheproxy.caching.entry import StoredResponse
-from cacheproxy.caching.freshening import merge
+from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
 from cacheproxy.engine.parts import Parts
@@ -87,6 +87,7 @@ class Flight:
         self.waiters = 0
         self.has_initiator = True
         self.is_doomed = False
+        self.is_shareable = False
         self.candidate: Candidate | None = None
         self.spool: Spool | None = None
         self.task: asyncio.Task[None] | None = None
@@ -160,6 +161,7 @@ class Flights:
     def start(self, plan: Plan, *, shareable: bool) -> Flight:
         """Begin a fetch in its own task; while its head is awaited, others may wait if it is shareable."""
         flight = Flight(plan)
+        flight.is_shareable = shareable
         if shareable and plan.key not in self._pending and plan.key not in self._unshareable:
             self._pending[plan.key] = flight
         flight.task = self._tasks.spawn(plan.key, self._run(flight))
@@ -201,7 +203,7 @@ class Flights:
             if not isinstance(verdict, Store):
                 flight.settle(verdict)
                 handed_over = isinstance(verdict, Private) and flight.has_initiator
-                if isinstance(verdict, Private) and verdict.reason is not Reason.PRECONDITION:
+                if isinstance(verdict, Private) and flight.is_shareable:
                     self._unshareable[plan.key] = verdict.reason
                 return
             outcome, writer = self._begin_filling(flight, response, verdict)
@@ -255,8 +257,14 @@ class Flights:
             await response.read()
             candidate = self._candidate_of(plan, outcome.stored)
             merged = merge(outcome.stored, response.head, response.timing, self._parts.caching)
-            if isinstance(candidate.body, SpoolBody) or flight.is_doomed:
-                # Not committed yet, or purged meanwhile: use it, leave the store alone.
+            update = may_update(
+                plan.request, response.head, is_private_connection=response.is_private_connection
+            )
+            if update is Update.DROP:
+                self._parts.store.invalidate(plan.key)
+                self._unshareable[plan.key] = Reason.PRIVATE
+            if isinstance(candidate.body, SpoolBody) or flight.is_doomed or update is not Update.APPLY:
+                # Not committed yet, purged meanwhile, or not for others: use it, leave the store alone.
                 return Freshened(Candidate(merged, candidate.body, candidate.tier), response.head)
             return Freshened(await self._parts.store.freshen(candidate, merged), response.head)
         if isinstance(outcome, PassOn | ServerFailure):
@@ -271,6 +279,9 @@ class Flights:
         raise AssertionError("a validation freshens one of its candidates")
 
     def _storing(self, plan: Plan, response: UpstreamResponse) -> Store | Private:
+        if response.is_private_connection:
+            # RFC 4559 §6: whoever authenticated the connection is the only one this is for.
+            return Private(response, Reason.AUTHORIZATION)
         verdict = storing.decide(plan.request, plan.asked, response.head, response.timing, self._parts.caching)
         if isinstance(verdict, DoNotStore):
             return Private(response, verdict.reason)
@@ -280,7 +291,9 @@ class Flights:
         self, flight: Flight, response: UpstreamResponse, verdict: Store
     ) -> tuple[Filling, BodyWriter | None]:
         parts = self._parts
-        writer = None if flight.is_doomed else parts.store.begin(verdict.stored, response.length)
+        # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
+        is_kept = not flight.is_doomed and not response.is_close_delimited
+        writer = parts.store.begin(verdict.stored, response.length) if is_kept else None
         spool = Spool(writer, response.length, parts.keep_bytes, parts.spools, lambda: self._unread(flight))
         flight.spool = spool
         flight.candidate = Candidate(
@@ -290,6 +303,8 @@ class Flights:
             self._filling.setdefault(flight.plan.key, []).append(flight)
         reader = spool.open(None) if flight.has_initiator else None
         reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
+        if response.is_close_delimited:
+            reason = Reason.UNDELIMITED
         return Filling(flight.candidate, response.head, reader, reason), writer
 
     async def _fill(self, flight: Flight, response: UpstreamResponse, writer: BodyWriter | None) -> None:

@@ -81,7 +81,7 @@ class Forwarder:
             # RFC 9110 §9.3.3: the answer to a POST may be what later GETs get.
             asked = parse_request_directives(request.fields)
             verdict = storing.decide(request, asked, response.head, response.timing, self.parts.caching)
-            if isinstance(verdict, Store):
+            if isinstance(verdict, Store) and not response.is_private_connection:
                 plan = Plan(request, asked, self.outgoing(exchange, on_interim=None), verdict.stored.key)
                 return self.filling_answer(self._flights.adopt(plan, response, verdict), reason)
         return self.private_answer(Private(response, reason), reason)

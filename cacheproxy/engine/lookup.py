@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cacheproxy.caching import reuse
 from cacheproxy.caching.entry import StoredResponse
-from cacheproxy.caching.freshening import head_confirms, merge
+from cacheproxy.caching.freshening import Update, head_confirms, may_update, merge
 from cacheproxy.caching.key import cache_key, choose
 from cacheproxy.caching.reuse import Decision, Forward, Refuse, ServeStored, Validate
 from cacheproxy.caching.storing import COOKIE_FIELDS
@@ -23,11 +23,12 @@ from cacheproxy.engine.flight import (
 )
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
+from cacheproxy.engine.spool import SpoolBody
 from cacheproxy.engine.tags import REFRESH_FAILED, forward_tag, hit_tag
 from cacheproxy.errors import CacheproxyError, ClientError, StoreError, UpstreamError
 from cacheproxy.http.cache_control import RequestDirectives, parse_request_directives
 from cacheproxy.http.message import Fields, ResponseHead
-from cacheproxy.ports import Answer, Candidate, Exchange, Interim
+from cacheproxy.ports import Answer, Candidate, Exchange, Interim, UpstreamResponse
 from cacheproxy.reasons import Reason
 
 _MAX_WAITS = 3
@@ -160,9 +161,12 @@ class Lookup:
 
     def _is_shareable(self, decision: Validate | Forward) -> bool:
         names = self._request.fields.names()
+        target = self._request.target
+        assert target is not None
         return (
             decision.reason in _SHAREABLE
             and not self._asked.no_store
+            and target.origin not in self._exchange.affinity.pinned
             and "authorization" not in names
             and (isinstance(decision, Validate) or _OWN_CONDITIONS.isdisjoint(names))
         )
@@ -265,13 +269,21 @@ class Lookup:
             return await self._failed(error, stale)
         if stale is not None and response.head.status == 200:
             # RFC 9111 §4.3.5
-            if head_confirms(stale.stored, response.head):
-                merged = merge(stale.stored, response.head, response.timing, self._parts.caching)
-            else:
-                merged = stale.stored.stale()
-            await self._parts.store.freshen(stale, merged)
+            await self._update_from_head(stale, response)
         self._exchange.record.reason = decision.reason
         return self._forwarder.private_answer(Private(response, decision.reason), decision.reason)
+
+    async def _update_from_head(self, stale: Candidate, response: UpstreamResponse) -> None:
+        update = may_update(self._request, response.head, is_private_connection=response.is_private_connection)
+        if update is Update.DROP:
+            self._parts.store.invalidate(self._key)
+        elif isinstance(stale.body, SpoolBody):
+            return
+        elif not head_confirms(stale.stored, response.head):
+            await self._parts.store.freshen(stale, stale.stored.stale())
+        elif update is Update.APPLY:
+            merged = merge(stale.stored, response.head, response.timing, self._parts.caching)
+            await self._parts.store.freshen(stale, merged)
 
 
 def _cookies(head: ResponseHead) -> Fields | None:

@@ -10,10 +10,6 @@ HOP_BY_HOP = frozenset(
     {
         "connection",
         "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-authorization",
         "te",
         "trailer",
         "transfer-encoding",
@@ -44,7 +40,15 @@ def end_to_end(fields: Fields) -> Fields:
         drop = HOP_BY_HOP | (
             frozenset(option for option in connection_options(fields) if is_token(option)) - _NEVER_NOMINATED
         )
-    return Fields([line for line in fields.lines if line[0].lower() not in drop])
+    return Fields([line for line in fields.lines if not _is_dropped(line[0].lower(), drop)])
+
+
+def _is_dropped(name: str, drop: frozenset[str]) -> bool:
+    # Proxy-* is between a client and its proxy, but for Proxy-Status, which is for everybody (RFC 9209).
+    # A bare Proxy field would set the proxy of CGI programs.
+    return name in drop or (
+        name.startswith("proxy") and (name == "proxy" or name.startswith("proxy-")) and name != "proxy-status"
+    )
 
 
 def outbound_request_fields(fields: Fields, authority: str, via: str, version: tuple[int, int]) -> Fields:
@@ -72,5 +76,5 @@ def remaining_forwards(fields: Fields) -> int | None:
         return None
     number = parse_digits(values[0]) if len(values) == 1 else None
     if number is None:
-        raise ClientError(400, "Max-Forwards is not a number (RFC 9110 §7.6.2)", close=True)
+        raise ClientError(400, "Max-Forwards is not a number (RFC 9110 section 7.6.2)", close=True)
     return number

@@ -38,7 +38,7 @@ def content_length(fields: Fields) -> int | None:
         raise SyntaxFault("Content-Length appears more than once")
     length = parse_digits(values[0])
     if length is None or length > MAX_LENGTH:
-        raise SyntaxFault(f"Content-Length is not a valid number: {values[0][:40]!r}")
+        raise SyntaxFault("Content-Length is not a valid number")
     return length
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from cacheproxy.errors import ClientError, SyntaxFault
 from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
-from cacheproxy.http.uri import parse_absolute, parse_authority
+from cacheproxy.http.uri import UnsupportedScheme, parse_absolute, parse_authority
 
 _REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^\s\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])\Z")
 _STATUS_LINE = re.compile(r"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: ([\t \x21-\x7e\x80-\xff]*))?\Z")
-_FIELD_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t \x21-\x7e\x80-\xff]*)\Z")
+_FIELD_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t \x21-\x7e\x80-\xff]*)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def _field_lines(lines: list[str], limits: HeadLimits) -> list[FieldLine]:
         match = _FIELD_LINE.match(line)
         if match is None:
             raise SyntaxFault(_what_is_wrong(line))
-        found.append((match.group(1), match.group(2).rstrip(" \t")))
+        found.append((match.group(1), match.group(2).strip(" \t")))
     return found
 
 
@@ -98,7 +98,7 @@ def _check_host(head: RequestHead) -> None:
     # RFC 9112 §3.2: exactly one valid Host, also with an absolute-form target; HTTP/1.0 may lack it.
     hosts = head.fields.all("host")
     if len(hosts) > 1 or (not hosts and head.version >= (1, 1)):
-        raise ClientError(400, "exactly one Host field is required (RFC 9112 §3.2)", close=True)
+        raise ClientError(400, "exactly one Host field is required (RFC 9112 section 3.2)", close=True)
     if hosts and hosts[0]:
         try:
             parse_authority(hosts[0], 80)
@@ -121,7 +121,7 @@ def _with_target(head: RequestHead) -> RequestHead:
     try:
         target = parse_absolute(text)
     except SyntaxFault as fault:
-        status = 501 if "scheme" in str(fault) else 400
+        status = 501 if isinstance(fault, UnsupportedScheme) else 400
         raise ClientError(status, f"the request target is invalid: {fault}", close=True) from None
     if target.path_and_query == "/" and head.method == "OPTIONS" and not text.endswith("/"):
         # RFC 9112 §3.2.4: OPTIONS for a server as a whole reaches the origin as `*`.

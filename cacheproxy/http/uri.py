@@ -19,6 +19,10 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9\-._~]+\Z")
 _PATH = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]{}|^`\"<>]*\Z")
 
 
+class UnsupportedScheme(SyntaxFault):
+    """An absolute URI that is neither http nor https."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Scheme, host (lower case, no brackets) and port: who answers (RFC 9110 §4.3.1)."""
@@ -51,15 +55,15 @@ def parse_authority(text: str, default_port: int | None) -> tuple[str, int]:
     `default_port` None makes the port obligatory (CONNECT, RFC 9110 §9.3.6).
     """
     if "@" in text:
-        raise SyntaxFault("user information in the target is not allowed (RFC 9110 §4.2.4)")
+        raise SyntaxFault("user information in the target is not allowed (RFC 9110 section 4.2.4)")
     if text.startswith("["):
         literal, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and rest[0] != ":"):
-            raise SyntaxFault(f"malformed IPv6 address in {text!r}")
+            raise SyntaxFault("the IPv6 address is malformed")
         try:
             host = str(IPv6Address(literal))
         except (AddressValueError, ValueError):
-            raise SyntaxFault(f"malformed IPv6 address in {text!r}") from None
+            raise SyntaxFault("the IPv6 address is malformed") from None
         if "%" in literal:
             raise SyntaxFault("an IPv6 zone is not allowed in a target")
         port_text: str | None = rest[1:] if rest else None
@@ -67,7 +71,7 @@ def parse_authority(text: str, default_port: int | None) -> tuple[str, int]:
         name, colon, after = text.partition(":")
         port_text = after if colon else None
         if not _REG_NAME.match(name) or not _HOST_NAME.match(name):
-            raise SyntaxFault(f"{name!r} is not a valid host name" if name else "the host is empty")
+            raise SyntaxFault("the host name is not valid" if name else "the host is empty")
         host = name.lower()
         if len(host) > 255:
             raise SyntaxFault("the host name is longer than 255 characters")
@@ -77,7 +81,7 @@ def parse_authority(text: str, default_port: int | None) -> tuple[str, int]:
         return host, default_port
     port = parse_digits(port_text) if len(port_text) <= 5 else None
     if port is None or not 0 < port < 65536:
-        raise SyntaxFault(f"{port_text!r} is not a valid port")
+        raise SyntaxFault("the port is not valid")
     return host, port
 
 
@@ -88,7 +92,7 @@ def parse_absolute(text: str) -> TargetUri:
         raise SyntaxFault("not an absolute URI")
     scheme = scheme_match.group(1).lower()
     if scheme not in DEFAULT_PORTS:
-        raise SyntaxFault(f"scheme {scheme!r} is not supported")
+        raise UnsupportedScheme(f"scheme {scheme!r} is not supported")
     rest = text[scheme_match.end() :]
     if not rest.startswith("//"):
         raise SyntaxFault("no authority in the target")

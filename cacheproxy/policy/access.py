@@ -165,7 +165,13 @@ class AccessPolicy:
             return None
         if any(rule.fits_host(host, port) for rule in self._deny):
             return f"{host} is in access.deny_destinations"
-        return None
+        # RFC 6761 §6.3: localhost is loopback whatever a resolver says. Literals need no resolver.
+        name = host.rstrip(".")
+        address = "127.0.0.1" if name == "localhost" or name.endswith(".localhost") else name
+        try:
+            return self.refuses_address(host, address, port)
+        except ValueError:
+            return None
 
     def refuses_address(self, host: str, address_text: str, port: int) -> str | None:
         """Why an address that `host` resolved to may not be connected to."""

@@ -46,7 +46,7 @@ def wire_head(answer: Answer, request: RequestHead | None, *, may_keep_alive: bo
                 continue
             is_length_written = True
             # What leaves here is our own count; HEAD repeats what the origin said of the body.
-            lines.append((line[0], str(length)) if has_body else line)
+            lines.append((line[0], str(length) if has_body else line[1].partition(",")[0].strip()))
         elif lower not in ("connection", "transfer-encoding"):
             lines.append(line)
     if not is_length_written and length is not None and head.status not in (204, 304):

@@ -84,7 +84,7 @@ class ClientConnection(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
         self._inlet.end()
-        return self._answering
+        return self._answering or len(self._inlet) > 0
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -190,7 +190,7 @@ class ClientConnection(RequestHandler):
             self._finish()
         if not may_go_on and not self._is_tunnel and not self._outlet.is_broken:
             await self._linger()
-        return may_go_on and not self._inlet.has_eof
+        return may_go_on and not self._inlet.is_finished
 
     async def _exchange(self, request: RequestHead, record: ExchangeRecord) -> bool:
         try:
@@ -231,7 +231,7 @@ class ClientConnection(RequestHandler):
         return await self._outlet.send(answer, request, may_keep_alive=keep) and await self._rest_of_body_read()
 
     def _may_keep_alive(self, request: RequestHead) -> bool:
-        if self._inlet.is_stopping or self._inlet.has_eof or not wants_keep_alive(request):
+        if self._inlet.is_stopping or self._inlet.is_finished or not wants_keep_alive(request):
             return False
         body = self._body
         if body is None or body.decoder.is_complete:
@@ -253,7 +253,8 @@ class ClientConnection(RequestHandler):
 
     def _send_interim(self, head: ResponseHead) -> None:
         if self._outlet.is_open and not self._final_sent and not self._outlet.is_paused:
-            self._outlet.write(head.with_fields(end_to_end(head.fields)).wire())
+            fields = end_to_end(head.fields).without(("content-length",))
+            self._outlet.write(head.with_fields(fields).wire())
 
     async def _linger(self) -> None:
         """Close so that the last answer is not lost to a reset: end our side, drop what still comes."""
@@ -274,8 +275,8 @@ class ClientConnection(RequestHandler):
         record = self._outlet.record
         record.reason, record.tag = Reason.TUNNEL, "TCP_TUNNEL"
         try:
-            if "content-length" in request.fields or "transfer-encoding" in request.fields:
-                raise ClientError(400, "CONNECT has no body (RFC 9110 §9.3.6)", close=True)
+            if not request_framing(request).is_empty:
+                raise ClientError(400, "CONNECT has no body (RFC 9110 section 9.3.6)", close=True)
             destination = await self._services.open_tunnel(request, self._client)
         except CacheproxyError as error:
             # RFC 9931: what follows a refused CONNECT may be meant for the destination; never parse it.
@@ -291,6 +292,8 @@ class ClientConnection(RequestHandler):
             destination.close()
 
     async def _tunnel(self, destination: socket.socket, record: ExchangeRecord) -> None:
+        # Answers to earlier, pipelined requests go first.
+        await self._outlet.flushed()
         own = self._outlet.socket
         if own is None:
             raise ConnectionResetError("the client has left")

@@ -31,6 +31,14 @@ class Inlet:
         self.has_eof = False
         self.is_stopping = False
 
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no further request can come: the client has ended, and nothing is left to read."""
+        return self.has_eof and not len(self._reader)
+
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
         self._reader.feed(data)

@@ -70,6 +70,12 @@ class Outlet:
         if self._transport is None:
             raise ConnectionResetError("the client has left")
 
+    async def flushed(self) -> None:
+        """Wait until everything written has left for the kernel. Raises as `drained`."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=0)
+            await self.drained()
+
     async def send(self, answer: Answer, request: RequestHead | None, *, may_keep_alive: bool) -> bool:
         """Write an answer and close its stream; whether the connection may go on."""
         try:

@@ -21,6 +21,19 @@ _IDEMPOTENT = frozenset(
 )
 
 
+class _Renewal:
+    """While the request's body goes out, each piece gives the origin its full time again; then no more."""
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self.is_over = False
+
+    def __call__(self) -> None:
+        if not self.is_over and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+
 class OriginResponse:
     """A response whose head is here; its body is read straight from the connection."""
 
@@ -41,6 +54,7 @@ class OriginResponse:
         self._framing = framing
         self._timing = timing
         self._sender = sender
+        self._is_private = connection.is_pinned
 
     @property
     def head(self) -> ResponseHead:
@@ -54,8 +68,19 @@ class OriginResponse:
 
     @property
     def length(self) -> int | None:
-        """Bytes of body announced."""
-        return self._framing.length
+        """Bytes of body announced; None where there can be none (HEAD, 204, 304)."""
+        has_body = self._request.method != "HEAD" and self._head.status not in (204, 304)
+        return self._framing.length if has_body else None
+
+    @property
+    def is_close_delimited(self) -> bool:
+        """Whether only the connection's end frames the body."""
+        return self._framing.length is None and not self._framing.chunked
+
+    @property
+    def is_private_connection(self) -> bool:
+        """Whether the connection belongs to one client."""
+        return self._is_private
 
     async def read(self) -> bytes:
         """The next piece; empty at the proven end."""
@@ -131,7 +156,7 @@ class Client:
         pinned = request.affinity.pinned.get(request.origin)
         if not isinstance(pinned, OriginConnection):
             return None
-        if pinned.is_usable:
+        if pinned.is_usable and pinned.is_quiet:
             return pinned
         del request.affinity.pinned[request.origin]
         pinned.close()
@@ -140,13 +165,15 @@ class Client:
     async def _exchange(self, connection: OriginConnection, request: UpstreamRequest) -> OriginResponse:
         request_time = self._clock.wall()
         sender: asyncio.Task[None] | None = None
+        renewal: _Renewal | None = None
         if _uses_connection_auth(request.fields):
             self._pin(connection, request.affinity)
         try:
             async with asyncio.timeout(request.first_byte_s) as limit:
                 connection.begin(request)
                 if request.body is not None:
-                    sender = self._senders.spawn("body", connection.send_body(request, limit))
+                    renewal = _Renewal(limit, request.first_byte_s)
+                    sender = self._senders.spawn("body", connection.send_body(request, renewal))
                 while True:
                     event = await connection.next_event()
                     if isinstance(event, Interim):
@@ -154,6 +181,8 @@ class Client:
                             request.on_interim(event.head)
                     else:
                         break
+                if renewal is not None:
+                    renewal.is_over = True
         except BaseException as error:
             if sender is not None:
                 sender.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -165,6 +166,19 @@ class OriginConnection(asyncio.Protocol):
         )
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be read: unasked bytes, or the origin's end (RFC 9112 §9.2, §9.3.1).
+
+        Asks the kernel: what arrived an instant ago has not come through the loop yet.
+        """
+        transport = self._transport
+        if transport is None:
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    @property
     def may_be_reused(self) -> bool:
         """Whether, now that the response is whole, another request may follow."""
         return self._may_persist and self._request_sent and self._parser.is_idle and self.is_usable
@@ -183,16 +197,14 @@ class OriginConnection(asyncio.Protocol):
             f"{request.method} {request.request_target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
         )
 
-    async def send_body(self, request: UpstreamRequest, limit: asyncio.Timeout) -> None:
-        """Pass the client's body on with back-pressure; each piece renews `limit` for the response."""
+    async def send_body(self, request: UpstreamRequest, progressed: Callable[[], None]) -> None:
+        """Pass the client's body on with back-pressure; `progressed` is called for each piece."""
         body = request.body
         assert body is not None
-        loop = asyncio.get_running_loop()
         try:
             while piece := await body.read():
                 await self._write(encode_chunk(piece) if request.framing.chunked else piece)
-                if limit.when() is not None:
-                    limit.reschedule(loop.time() + request.first_byte_s)
+                progressed()
             if request.framing.chunked:
                 await self._write(LAST_CHUNK)
             self._request_sent = True
@@ -202,6 +214,10 @@ class OriginConnection(asyncio.Protocol):
                 self._failure = fault
             self.close()
             self._wake()
+        except Exception as error:
+            # Never leave the origin waiting for a body that nobody sends any more.
+            self._fail(UpstreamError(Reason.PROXY_INTERNAL_ERROR, self.origin.host, str(error)))
+            raise
 
     async def _write(self, data: bytes) -> None:
         if self._drained is not None:

@@ -53,7 +53,7 @@ class Pool:
         connections = self._idle.get(origin)
         while connections:
             connection = connections.pop()
-            if connection.is_usable:
+            if connection.is_usable and connection.is_quiet:
                 return connection
             connection.close()
         return None

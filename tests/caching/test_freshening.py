@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from cacheproxy.caching.age import current_age
 from cacheproxy.caching.entry import Timing
-from cacheproxy.caching.freshening import head_confirms, merge
+from cacheproxy.caching.freshening import Update, head_confirms, may_update, merge
 from cacheproxy.caching.options import CachingOptions, SetCookie
 from cacheproxy.caching.reuse import remaining_lifetime
-from tests.caching.build import NOW, OPTIONS, at, fields, response, stored
+from tests.caching.build import NOW, OPTIONS, at, fields, request, response, stored
 
 TIMING = Timing(NOW, NOW)
 
@@ -73,6 +73,34 @@ def test_a_merge_keeps_the_place_and_ends_a_soft_purge() -> None:
     new = merge(old, response("", 304), TIMING, OPTIONS)
     assert (new.key, new.status, new.entry_id, new.body_id, new.length) == (old.key, 404, 7, 8, 5)
     assert not new.forced_stale
+
+
+@pytest.mark.parametrize(
+    ("rfc", "asked", "is_private", "answer", "update"),
+    [
+        ("9111 3.2 plain", "", False, "X: 1", Update.APPLY),
+        ("9111 5.2.2.5 no-store", "", False, "Cache-Control: no-store", Update.DROP),
+        ("9111 5.2.2.7 private", "", False, "Cache-Control: private", Update.DROP),
+        ("9111 5.2.2.7 field names", "", False, 'Cache-Control: private="X"', Update.APPLY),
+        ("9111 4.1 star", "", False, "Vary: A | Vary: *", Update.DROP),
+        ("9111 3.5 authorization", "Authorization: x", False, "X: 1", Update.FOR_CLIENT_ONLY),
+        ("9111 3.5 a connection of one user", "", True, "X: 1", Update.FOR_CLIENT_ONLY),
+        ("9111 3.5 public", "Authorization: x", True, "Cache-Control: public", Update.APPLY),
+        ("9111 3.5 s-maxage", "Authorization: x", False, "Cache-Control: s-maxage=5", Update.APPLY),
+        ("9111 3.5 must-revalidate", "Authorization: x", False, "Cache-Control: must-revalidate", Update.APPLY),
+        (
+            "9111 3.5 max-age does not do",
+            "Authorization: x",
+            False,
+            "Cache-Control: max-age=5",
+            Update.FOR_CLIENT_ONLY,
+        ),
+        ("9111 3.5 still private", "Authorization: x", False, "Cache-Control: public, private", Update.DROP),
+    ],
+)
+def test_may_update(rfc: str, asked: str, is_private: bool, answer: str, update: Update) -> None:
+    made = may_update(request(asked), response(answer, 304), is_private_connection=is_private)
+    assert made is update
 
 
 LINES = st.lists(

@@ -37,7 +37,7 @@ BARE = stored("Cache-Control: max-age=60")
         ("9111 4.3.1 none chosen", "", None, [A, B, DATED], 'If-None-Match: "a", "b"'),
         ("9111 4.3.1 the client's as well", 'If-None-Match: "c", "a"', A, [], 'If-None-Match: "a", "c"'),
         ("9111 4.3.1 the client's star", "If-None-Match: *", A, [], 'If-None-Match: "a"'),
-        ("9111 4.3.1 other conditions go", f"Range: bytes=0-1 | If-Range: \"c\" | If-Modified-Since: {T2} | If-Match: *", A, [],
+        ("9111 4.3.1 other conditions go", f'Range: bytes=0-1 | If-Range: "c" | If-Modified-Since: {T2} | If-Match: *', A, [],
          'If-None-Match: "a"'),
     ],
 )  # fmt: skip

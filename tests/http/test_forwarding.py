@@ -33,7 +33,10 @@ NAMES = st.sampled_from([*sorted(HOP_BY_HOP), "Host", "Cache-Control", "X", "Aut
          ["Content-Length", "Host"]),
         ("9110 7.6.1 caching stays", [("Connection", "Cache-Control, Date"), ("Cache-Control", "no-store"), ("Date", "x")],
          ["Cache-Control", "Date"]),
-        ("9110 11.7.2 credentials", [("Proxy-Authorization", "Basic eDp5")], []),
+        ("9110 11.7.2 credentials", [("Proxy-Authorization", "Basic eDp5"), ("Proxy-Authenticate", "x")], []),
+        ("9110 11.7.3 proxy's own", [("Proxy-Authentication-Info", "x"), ("PROXY-Foo", "x"), ("Proxy-Connection", "x")], []),
+        ("CVE-2016-5385", [("Proxy", "http://evil/")], []),
+        ("9209 2 for everybody", [("Proxy-Status", "x"), ("ProxyX", "y")], ["Proxy-Status", "ProxyX"]),
     ],
 )  # fmt: skip
 def test_end_to_end(rfc: str, lines: list[tuple[str, str]], kept: list[str]) -> None:

@@ -237,7 +237,7 @@ async def test_back_pressure(fresh: House, tap: Tap) -> None:
 
 async def test_a_disk_that_stands_still(fresh: House, tap: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while storing is given up and the fetch goes on without it; later storing works again."""
-    monkeypatch.setattr("cacheproxy.store.writer.STALL_S", 0.05)
+    monkeypatch.setattr("cacheproxy.store.writer.STALL_S", 0.4)
     house = fresh
     house.options = WriterOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=2 * ROW)
     await house.open()
