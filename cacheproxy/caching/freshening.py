@@ -8,7 +8,7 @@ from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.caching.storing import kept_fields
 from cacheproxy.http.cache_control import parse_response_directives
-from cacheproxy.http.message import FieldLine, RequestHead, ResponseHead
+from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
 from cacheproxy.http.validators import weak_match
 from cacheproxy.http.vary import nominated_names
 
@@ -25,10 +25,14 @@ def merge(
     )
     replaced = frozenset(fresh.names())
     lines: list[FieldLine] = [
-        line for line in stored.fields if line[0].lower() not in replaced and line[0].lower() != "age"
+        line
+        for line in stored.fields
+        if line[0].lower() not in replaced and line[0].lower() not in {"age", "date"}
     ]
     lines += fresh.lines
-    head = ResponseHead(stored.status, stored.reason_phrase, type(fresh)(lines))
+    merged = Fields(lines)
+    merged = kept_fields(merged, parse_response_directives(merged), options)
+    head = ResponseHead(stored.status, stored.reason_phrase, merged)
     return StoredResponse.build(
         stored.key,
         stored.nominated,

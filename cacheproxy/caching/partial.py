@@ -33,7 +33,9 @@ def plan(request: Fields, length: int) -> Whole | Parts | NotSatisfiable:
         return Whole()
     slices = satisfiable(specs, length)
     if not slices:
-        return NotSatisfiable()
+        # RFC 9110 §14.1.2: a suffix of an empty representation is satisfiable, but no 206 can say so.
+        is_suffix = length == 0 and any(spec.first is None and spec.last for spec in specs)
+        return Whole() if is_suffix else NotSatisfiable()
     # RFC 9110 §14.2 lets a server ignore ranges that would cost more than the whole.
     if len(slices) > 1 and sum(part.length for part in slices) > length:
         return Whole()

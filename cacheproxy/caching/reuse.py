@@ -87,7 +87,7 @@ def _decide(asked: RequestDirectives, stored: StoredResponse, now: float) -> Dec
     if reason is None:
         if remaining > 0:
             return ServeStored(stored, age, Reason.HIT)
-        if may_be_stale(stored):
+        if may_be_stale(stored) and not is_from_future(stored, now):
             if asked.max_stale is not None and -remaining <= asked.max_stale:
                 return ServeStored(stored, age, Reason.STALE_MAX_STALE)
             window = stored.directives.stale_while_revalidate

@@ -11,6 +11,7 @@ from cacheproxy.caching.options import CachingOptions, SetCookie
 from cacheproxy.http.cache_control import RequestDirectives, ResponseDirectives
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
+from cacheproxy.http.syntax import parse_digits
 from cacheproxy.http.uri import resolve
 from cacheproxy.http.vary import nominated_names, variant_of
 from cacheproxy.reasons import Reason
@@ -42,6 +43,8 @@ UNDERSTOOD_STATUSES = frozenset(
         504,
     }
 )
+# What says how long and for whom a response may be kept: without them it would look fresher than it is.
+_ALWAYS_KEPT = frozenset({"age", "cache-control", "date", "expires", "vary"})
 COOKIE_FIELDS = frozenset({"set-cookie", "set-cookie2"})
 
 
@@ -67,7 +70,7 @@ def kept_fields(fields: Fields, directives: ResponseDirectives, options: Caching
     kept only where the operator wants it replayed.
     """
     kept = end_to_end(fields)
-    drop = directives.no_cache_fields | directives.private_fields
+    drop = (directives.no_cache_fields | directives.private_fields) - _ALWAYS_KEPT
     if options.set_cookie is not SetCookie.REPLAY:
         drop |= COOKIE_FIELDS
     return kept.without(drop) if drop else kept
@@ -140,7 +143,7 @@ def _forbidden(
     if not stored.lifetime.is_explicit and status not in HEURISTIC_STATUSES and not directives.public:
         return Reason.STATUS
     length = stored.fields.only("content-length")
-    if length is not None and length.isdigit() and int(length) > options.max_object_bytes:
+    if length is not None and (parse_digits(length) or 0) > options.max_object_bytes:
         return Reason.TOO_LARGE
     return None
 

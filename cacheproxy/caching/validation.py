@@ -94,7 +94,8 @@ def judge(
             return PassOn()
         if chosen is not None and chosen.etag is None and chosen.last_modified is not None:
             modified = answer.fields.only("last-modified")
-            return Freshen(chosen) if modified is None or modified == chosen.last_modified else Refetch()
+            same = modified == chosen.last_modified or (modified is None and not is_strong(tag))
+            return Freshen(chosen) if same else Refetch()
         return Refetch()
     modified = answer.fields.only("last-modified")
     if (

@@ -45,8 +45,9 @@ def parse_listen(text: str) -> tuple[str, int]:
     if (
         not colon
         or not (port.isascii() and port.isdigit())
+        or len(port) > 5
         or int(port) > 65535
-        or (":" in host and not host.startswith("["))
+        or (":" in host and not (host.startswith("[") and host.endswith("]")))
     ):
         raise ConfigError(f"listen: {text!r} is not HOST:PORT (for example 127.0.0.1:3128 or [::1]:3128)")
     return host.strip("[]"), int(port)
@@ -194,5 +195,5 @@ def _check_together(config: Config) -> None:
             " access.clients, for example -o 'access.clients=[\"private\"]'"
         )
     name = config.text("server.name")
-    if name and not all(char.isalnum() or char in "-_." for char in name):
+    if name and not all(char.isascii() and (char.isalnum() or char in "-_.") for char in name):
         raise ConfigError(f"server.name = {name!r}: must be letters, digits, '-', '_' or '.'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cacheproxy.errors import SyntaxFault
@@ -23,11 +24,6 @@ class RequestDirectives:
     max_age: int | None = None
     max_stale: int | None = None
     min_fresh: int | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is asked: any fresh stored response will do."""
-        return self == PLAIN_REQUEST
 
 
 PLAIN_REQUEST = RequestDirectives()
@@ -70,7 +66,9 @@ def _members(fields: Fields, name: str = "cache-control") -> list[tuple[str, str
     return found
 
 
-def _seconds(arguments: dict[str, list[str | None]], name: str) -> int | None:
+def _seconds(
+    arguments: dict[str, list[str | None]], name: str, strictest: Callable[[Iterable[int]], int] = min
+) -> int | None:
     values = arguments.get(name)
     if values is None:
         return None
@@ -78,7 +76,7 @@ def _seconds(arguments: dict[str, list[str | None]], name: str) -> int | None:
     if any(value is None for value in parsed):
         return INVALID
     # RFC 9111 §4.2.1: of conflicting values the most restrictive is the safe choice.
-    return min(value for value in parsed if value is not None)
+    return strictest(value for value in parsed if value is not None)
 
 
 def _gather(fields: Fields) -> dict[str, list[str | None]]:
@@ -101,7 +99,7 @@ def parse_request_directives(fields: Fields) -> RequestDirectives:
         # RFC 9111 §5.2.1.2: without a value any staleness is acceptable.
         parsed = [2**31 if value is None else parse_delta_seconds(value) for value in values]
         max_stale = min((value for value in parsed if value is not None), default=None)
-    min_fresh = _seconds(arguments, "min-fresh")
+    min_fresh = _seconds(arguments, "min-fresh", max)
     max_age = _seconds(arguments, "max-age")
     return RequestDirectives(
         no_cache="no-cache" in arguments,

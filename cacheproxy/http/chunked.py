@@ -63,7 +63,7 @@ class ChunkedDecoder:
         if len(self._buffer) > _MAX_SIZE_LINE + _MAX_TRAILERS:
             raise SyntaxFault("a chunk's size line or trailer is too long")
         if newline == -1:
-            if self._state == "size" and len(self._buffer) > _MAX_SIZE_LINE:
+            if self._state == "size" and len(self._buffer.removesuffix(b"\r")) > _MAX_SIZE_LINE:
                 raise SyntaxFault("a chunk's size line is too long")
             if self._state == "data-end" and bytes(self._buffer) != b"\r":
                 raise SyntaxFault("a chunk is longer than its size")

@@ -38,10 +38,14 @@ def parse_date(text: str, now: float) -> int | None:
         match = _RFC850.fullmatch(text)
         if match is None:
             return None
-        this_year = datetime.fromtimestamp(now, UTC).year
-        year = this_year - this_year % 100 + int(match["year"])
+        today = datetime.fromtimestamp(now, UTC)
+        year = today.year - today.year % 100 + int(match["year"])
         # RFC 9110 §5.6.7: more than 50 years in the future means the most recent past.
-        if year > this_year + 50:
+        at = (
+            _MONTH[match["month"].lower()],
+            *(int(match[part]) for part in ("day", "hour", "minute", "second")),
+        )
+        if (year, *at) > (today.year + 50, *today.timetuple()[1:6]):
             year -= 100
     second = int(match["second"])
     if second > 60:

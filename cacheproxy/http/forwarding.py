@@ -19,7 +19,18 @@ HOP_BY_HOP = frozenset(
 )
 # A sender that nominates these would remove what routes, frames or protects the message: not obeyed.
 _NEVER_NOMINATED = frozenset(
-    {"host", "content-length", "content-type", "content-range", "cache-control", "date", "via"}
+    {
+        "age",
+        "cache-control",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "expires",
+        "host",
+        "vary",
+        "via",
+    }
 )
 
 

@@ -1,6 +1,6 @@
 """Message heads from bytes, strictly (RFC 9112 §2-5): what breaks the grammar is refused, never repaired.
 
-Not here: where a head ends in the stream (`find_head_end` helps) and how long the body is (`framing`).
+Not here: where a head ends in the stream and how long the body is (`framing`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ def _parameter(name: str, value: str | int | bool) -> str:
         return f"; {name}"
     if isinstance(value, int):
         return f"; {name}={value}"
-    return f"; {name}={value if is_token(value) else quote(_printable(value))}"
+    return f"; {name}={value if is_token(value) and (value[0].isalpha() or value[0] == '*') else quote(_printable(value))}"
 
 
 def _printable(text: str) -> str:

@@ -92,24 +92,3 @@ def parse_delta_seconds(text: str) -> int | None:
         return None
     digits = text.lstrip("0")
     return MAX_DELTA_SECONDS if len(digits) > 10 else min(int(digits or "0"), MAX_DELTA_SECONDS)
-
-
-def split_quoted(text: str, separator: str) -> list[str]:
-    """`text` cut at `separator`, but not inside quoted strings."""
-    if '"' not in text:
-        return text.split(separator)
-    parts: list[str] = []
-    start = at = 0
-    in_quotes = False
-    while at < len(text):
-        char = text[at]
-        if in_quotes and char == "\\":
-            at += 1
-        elif char == '"':
-            in_quotes = not in_quotes
-        elif char == separator and not in_quotes:
-            parts.append(text[start:at])
-            start = at + 1
-        at += 1
-    parts.append(text[start:])
-    return parts

@@ -10,6 +10,9 @@ STAR = "*"
 # Fields whose values are case-insensitive lists of tokens; space between members never matters (RFC 9110 §12.5).
 _TOKEN_LISTS = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
 
+# Not lists (RFC 9110 §5.5): a comma in them is a character like any other.
+_SINGLETONS = frozenset({"authorization", "cookie", "from", "host", "origin", "referer", "user-agent"})
+
 
 def nominated_names(fields: Fields) -> tuple[str, ...] | None:
     """Lower-case names nominated by every Vary line, sorted; None where `*` is among them."""
@@ -33,9 +36,11 @@ def normalise(name: str, fields: Fields) -> str | None:
     values = fields.all(name)
     if not values:
         return None
+    if name in _SINGLETONS:
+        return "\n".join(values)
     members = [member for value in values for member in split_list(value)]
     text = ",".join(members)
-    if name in _TOKEN_LISTS:
+    if name in _TOKEN_LISTS and '"' not in text:
         return "".join(text.split()).lower()
     return text
 

@@ -96,10 +96,18 @@ class _Rule:
             or (self.host.startswith(".") and name.endswith(self.host))
         )
 
-    def fits_address(self, address: Address, port: int) -> bool:
+    def fits_address(self, addresses: tuple[Address, ...], port: int) -> bool:
         if self.network is None or (self.port is not None and self.port != port):
             return False
-        return address.version == self.network.version and address in self.network
+        return any(one.version == self.network.version and one in self.network for one in addresses)
+
+
+def _plain_network(text: str) -> Network:
+    network = ip_network(text, strict=False)
+    mapped = network.network_address
+    if isinstance(mapped, IPv6Address) and mapped.ipv4_mapped is not None and network.prefixlen >= 96:
+        return IPv4Network((mapped.ipv4_mapped, network.prefixlen - 96))
+    return network
 
 
 def _parse_rules(names: tuple[str, ...], setting: str) -> tuple[_Rule, ...]:
@@ -110,7 +118,7 @@ def _parse_rules(names: tuple[str, ...], setting: str) -> tuple[_Rule, ...]:
             continue
         text, port = name, None
         try:
-            rules.append(_Rule(ip_network(name.strip("[]"), strict=False), None, None))
+            rules.append(_Rule(_plain_network(name.strip("[]")), None, None))
             continue
         except ValueError:
             pass
@@ -118,7 +126,7 @@ def _parse_rules(names: tuple[str, ...], setting: str) -> tuple[_Rule, ...]:
         if colon and after.isascii() and after.isdigit() and 0 < int(after) < 65536:
             text, port = before.strip("[]"), int(after)
         try:
-            rules.append(_Rule(ip_network(text, strict=False), None, port))
+            rules.append(_Rule(_plain_network(text), None, port))
         except ValueError:
             if not text or any(char in text for char in " /@\\:"):
                 raise ConfigError(
@@ -175,16 +183,21 @@ class AccessPolicy:
 
     def refuses_address(self, host: str, address_text: str, port: int) -> str | None:
         """Why an address that `host` resolved to may not be connected to."""
+        # A deny may name either spelling; an exception must name the address that is really reached.
         address = plain_address(address_text)
-        allowed = any(rule.fits_host(host, port) or rule.fits_address(address, port) for rule in self._allow)
-        if not allowed and any(rule.fits_address(address, port) for rule in self._deny):
+        both = (address, ip_address(address_text.partition("%")[0]))
+        allowed = any(rule.fits_host(host, port) or rule.fits_address((address,), port) for rule in self._allow)
+        if not allowed and any(rule.fits_address(both, port) for rule in self._deny):
             return f"address {address} is in access.deny_destinations"
         return None
 
 
 def _is_in(client: str, networks: tuple[Network, ...]) -> bool:
     try:
-        address = plain_address(client)
+        address = ip_address(client.partition("%")[0])
+        # A dual-stack socket writes IPv4 clients so; other embeddings are addresses of their own.
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
     except ValueError:
         return False
     return any(address.version == network.version and address in network for network in networks)

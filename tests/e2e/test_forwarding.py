@@ -208,7 +208,7 @@ async def test_malformed_responses_are_502_and_not_stored(
 
 async def test_every_cut_of_a_response_is_seen(origin: Origin, proxy: App, connect: Connect) -> None:
     whole = response(b"hello world", "Cache-Control: max-age=60")
-    for cut in range(0, len(whole)):
+    for cut in range(len(whole)):
 
         async def route(received: Received, wire: Wire, cut: int = cut) -> None:
             await wire.send(whole[:cut])
