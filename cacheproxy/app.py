@@ -143,7 +143,8 @@ class App:
             await admin.start()
         except OSError as error:
             raise StartError(f"{self.directory / 'admin.sock'} cannot be made: {error.strerror}") from None
-        self._closers.append(admin.close)
+        # Closed next to last: `cacheproxy stop` waits for the socket to go, and may then start anew.
+        self._closers.insert(1, admin.close)
 
     async def _open_store(self) -> TieredStore:
         config = self.config
@@ -177,8 +178,10 @@ class App:
         )
 
     def _open_access_log(self) -> None:
+        loop = asyncio.get_running_loop()
         name = self.config.text("log.access")
         if not name:
+            loop.add_signal_handler(signal.SIGUSR1, lambda: None)
             return
         path = self.directory / name
         access_log = AccessLog(
@@ -189,7 +192,7 @@ class App:
         )
         self.counters.on_finished = access_log.record
         self._closers.append(access_log.close)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, access_log.reopen)
+        loop.add_signal_handler(signal.SIGUSR1, access_log.reopen)
 
     def _client(self, dialler: Dialler) -> Client:
         config = self.config

@@ -122,6 +122,11 @@ class Flight:
             self.outcome.set_result(outcome)
 
 
+def _task_name(plan: Plan) -> str:
+    # Shows in the log when the task fails, so without the query, which may hold secrets.
+    return plan.key.partition("?")[0]
+
+
 async def close_outcome(outcome: FlightOutcome) -> None:
     """Give up an outcome that the initiator will not use."""
     if isinstance(outcome, Private):
@@ -164,7 +169,7 @@ class Flights:
         flight.is_shareable = shareable
         if shareable and plan.key not in self._pending and plan.key not in self._unshareable:
             self._pending[plan.key] = flight
-        flight.task = self._tasks.spawn(plan.key, self._run(flight))
+        flight.task = self._tasks.spawn(_task_name(plan), self._run(flight))
         return flight
 
     def adopt(self, plan: Plan, response: UpstreamResponse, verdict: Store) -> Filling:
@@ -172,7 +177,7 @@ class Flights:
         flight = Flight(plan)
         outcome, writer = self._begin_filling(flight, response, verdict)
         flight.settle(outcome)
-        flight.task = self._tasks.spawn(plan.key, self._fill(flight, response, writer))
+        flight.task = self._tasks.spawn(_task_name(plan), self._fill(flight, response, writer))
         return outcome
 
     def invalidate(self, key: str) -> None:
