@@ -61,6 +61,14 @@ class Process:
         return self.process.wait(timeout=20)
 
 
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
 
@@ -187,12 +195,8 @@ async def test_signals_drain(tmp_path: Path, origin: Origin, started: list[Proce
     await origin.until(lambda: origin.count() == 1)
     proxy.process.send_signal(number)
     # It no longer accepts, and still answers what is under way.
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", proxy.port), 1).close()
-            await asyncio.sleep(0)
-        except OSError:
-            break
+    while _accepts(proxy.port):
+        await asyncio.sleep(0)
     release.set()
     assert await running == "late"
     assert await offload(proxy.process.wait, 20) == 0
@@ -207,7 +211,7 @@ def test_a_second_signal_stops_now(tmp_path: Path, started: list[Process]) -> No
         black_hole.accept()
         began = time.monotonic()
         proxy.process.send_signal(signal.SIGINT)
-        while (proxy.directory / "admin.sock").exists():
+        while _accepts(proxy.port):
             os.sched_yield()
         proxy.process.send_signal(signal.SIGINT)
         assert proxy.process.wait(timeout=5) == 130
