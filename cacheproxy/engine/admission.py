@@ -51,7 +51,12 @@ def admit(parts: Parts, exchange: Exchange) -> Answer | None:
         )
     denied = parts.access.refuses_host(origin.host, origin.port)
     if denied is not None:
-        raise ClientError(403, denied, kind=Reason.HTTP_REQUEST_DENIED)
+        raise ClientError(
+            403,
+            denied,
+            kind=Reason.DESTINATION_IP_PROHIBITED,
+            advice="The operator of this proxy can allow it with access.allow_destinations.",
+        )
     if request.method == "OPTIONS" and remaining_forwards(request.fields) == 0:
         # RFC 9110 §7.6.2: the last hop that may see it answers.
         return _own_options(parts)

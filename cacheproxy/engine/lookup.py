@@ -271,7 +271,7 @@ class Lookup:
             # RFC 9111 §4.3.5
             await self._update_from_head(stale, response)
         self._exchange.record.reason = decision.reason
-        return self._forwarder.private_answer(Private(response, decision.reason), decision.reason)
+        return self._forwarder.private_answer(Private(response, Reason.METHOD), decision.reason)
 
     async def _update_from_head(self, stale: Candidate, response: UpstreamResponse) -> None:
         update = may_update(self._request, response.head, is_private_connection=response.is_private_connection)

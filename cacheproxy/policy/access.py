@@ -172,7 +172,7 @@ class AccessPolicy:
         if any(rule.fits_host(host, port) for rule in self._allow):
             return None
         if any(rule.fits_host(host, port) for rule in self._deny):
-            return f"{host} is in access.deny_destinations"
+            return f"{host} may not be reached through this proxy (access.deny_destinations)"
         # RFC 6761 §6.3: localhost is loopback whatever a resolver says. Literals need no resolver.
         name = host.rstrip(".")
         address = "127.0.0.1" if name == "localhost" or name.endswith(".localhost") else name
@@ -188,7 +188,7 @@ class AccessPolicy:
         both = (address, ip_address(address_text.partition("%")[0]))
         allowed = any(rule.fits_host(host, port) or rule.fits_address((address,), port) for rule in self._allow)
         if not allowed and any(rule.fits_address(both, port) for rule in self._deny):
-            return f"address {address} is in access.deny_destinations"
+            return f"the address {address} may not be reached through this proxy (access.deny_destinations)"
         return None
 
 

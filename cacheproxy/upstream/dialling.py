@@ -101,7 +101,7 @@ class Dialler:
         """A connected, non-blocking socket. The caller closes it. Raises UpstreamError."""
         denied = self._access.refuses_host(host, port)
         if denied is not None:
-            raise UpstreamError(Reason.HTTP_REQUEST_DENIED, host, denied)
+            raise UpstreamError(Reason.DESTINATION_IP_PROHIBITED, host, denied)
         try:
             async with asyncio.timeout(self._options.connect_timeout_s) as limit:
                 infos = await self._addresses(host, port, limit)

@@ -349,3 +349,15 @@ async def test_truncated_request_is_never_completed(origin: Origin, client: RawC
     client.close()
     await origin.until(lambda: origin.closed == 1)
     assert origin.count() == 0
+
+
+async def test_responses_byte_by_byte(origin: Origin, client: RawClient) -> None:
+    whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+
+    async def drip(received: Received, wire: Wire) -> None:
+        for at in range(len(whole)):
+            await wire.send(whole[at : at + 1])
+            await asyncio.sleep(0)
+
+    origin.routes["/a"] = drip
+    assert (await client.get(origin.url("/a"))).body == b"hello world"
