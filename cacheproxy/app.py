@@ -204,6 +204,7 @@ class App:
                 total=config.number("upstream.connections"),
                 idle_per_origin=config.number("upstream.idle_per_origin"),
                 idle_timeout_s=config.seconds("upstream.keep_alive"),
+                tls_timeout_s=config.seconds("upstream.connect_timeout"),
             ),
             lambda: context,
             self.counters,

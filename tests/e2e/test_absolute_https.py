@@ -88,7 +88,7 @@ async def test_certificates_are_verified(
 
 
 async def test_no_tls_there_and_turned_off(origin: Origin, start_proxy: StartProxy, connect: Connect) -> None:
-    client = await connect(await start_proxy())
+    client = await connect(await start_proxy("upstream.connect_timeout=200ms"))
     got = await client.get(origin.url("/a").replace("http:", "https:"))
     assert (got.status, "tls_protocol_error" in (got.field("proxy-status") or "")) == (502, True)
     client = await connect(await start_proxy("upstream.absolute_https=false"))
