@@ -7,8 +7,6 @@ response is a candidate like any stored one, and whoever may reuse it follows it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cachetools import TTLCache
 
@@ -18,64 +16,13 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
+from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Plan, Private, close_outcome
 from cacheproxy.engine.parts import Parts
-from cacheproxy.engine.spool import Spool, SpoolBody, SpoolReader
+from cacheproxy.engine.spool import Spool, SpoolBody
 from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
-from cacheproxy.http.cache_control import RequestDirectives
-from cacheproxy.http.message import Fields, RequestHead, ResponseHead
-from cacheproxy.ports import BodyWriter, Candidate, UpstreamRequest, UpstreamResponse
+from cacheproxy.ports import BodyWriter, Candidate, UpstreamResponse
 from cacheproxy.reasons import Reason
 from cacheproxy.tasks import TaskGroup
-
-
-@dataclass(slots=True)
-class Filling:
-    """The response is being stored, or at least shared: `candidate` follows it, `reader` is the initiator's."""
-
-    candidate: Candidate
-    head: ResponseHead
-    reader: SpoolReader | None
-    reason: Reason
-
-
-@dataclass(slots=True)
-class Private:
-    """For the initiator alone, straight from the origin."""
-
-    response: UpstreamResponse
-    reason: Reason
-
-
-@dataclass(slots=True)
-class Freshened:
-    """The stored response still holds; `head` is the 304."""
-
-    candidate: Candidate
-    head: ResponseHead
-
-
-@dataclass(slots=True)
-class Failed:
-    """The origin failed before a head came."""
-
-    error: CacheproxyError
-
-
-FlightOutcome = Filling | Private | Freshened | Failed
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a flight fetches and what it needs to judge the answer."""
-
-    request: RequestHead
-    asked: RequestDirectives
-    outgoing: UpstreamRequest
-    key: str
-    chosen: Candidate | None = None
-    variants: Sequence[Candidate] = ()
-    # Outgoing fields without our conditions, for the case that a 304 fits nothing we hold.
-    unconditional: Fields | None = None
 
 
 class Flight:
@@ -125,14 +72,6 @@ class Flight:
 def _task_name(plan: Plan) -> str:
     # Shows in the log when the task fails, so without the query, which may hold secrets.
     return plan.key.partition("?")[0]
-
-
-async def close_outcome(outcome: FlightOutcome) -> None:
-    """Give up an outcome that the initiator will not use."""
-    if isinstance(outcome, Private):
-        outcome.response.close()
-    elif isinstance(outcome, Filling) and outcome.reader is not None:
-        await outcome.reader.aclose()
 
 
 class Flights:

@@ -9,7 +9,8 @@ from cacheproxy.caching.key import has_routing_field
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.admission import lowered_max_forwards
 from cacheproxy.engine.answers import forwarded_head
-from cacheproxy.engine.flight import Filling, Flights, Plan, Private
+from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.outcome import Filling, Plan, Private
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.cache_control import parse_request_directives
 from cacheproxy.http.forwarding import outbound_request_fields

@@ -11,17 +11,9 @@ from cacheproxy.caching.key import cache_key, choose
 from cacheproxy.caching.reuse import Decision, Forward, Refuse, ServeStored, Validate
 from cacheproxy.caching.storing import COOKIE_FIELDS
 from cacheproxy.caching.validation import FAILURE_STATUSES, conditional_fields
-from cacheproxy.engine.flight import (
-    Failed,
-    Filling,
-    FlightOutcome,
-    Flights,
-    Freshened,
-    Plan,
-    Private,
-    close_outcome,
-)
+from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.forward import Forwarder
+from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Plan, Private, close_outcome
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
 from cacheproxy.engine.spool import SpoolBody
 from cacheproxy.engine.tags import REFRESH_FAILED, forward_tag, hit_tag

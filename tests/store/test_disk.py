@@ -189,6 +189,7 @@ async def test_a_closed_store_takes_no_more(house: House) -> None:
         "UPDATE entries SET body_id = (SELECT MAX(body_id) FROM entries e) + 1 - body_id",
     ],
 )
+@pytest.mark.usefixtures("quick")
 async def test_damage_is_a_miss(house: House, damage: str) -> None:
     """Whatever is wrong with rows, heads or columns: a miss or a StoreError, never wrong bytes."""
     await fill(house)
@@ -400,6 +401,7 @@ async def test_storing_during_a_recovery(house: House, tap: Tap) -> None:
     for n, candidate in enumerate(made):
         if candidate is not None:
             assert await house.bodies(f"http://r/{n}") == [content(n, 2 * ROW)]
+    await until(lambda: not house.disk._is_recovering)
     await assert_works(house)
 
 
@@ -441,7 +443,7 @@ async def test_kill_in_the_middle_of_stores(fresh: House, seed: int) -> None:
         now = time.monotonic()
         started = started or now
         acknowledged.append((now, key, int(size)))
-        if now - started > 2.0 + seed * 0.37:
+        if now - started > 1.6 + seed * 0.37:
             break
     killed_at = time.monotonic()
     process.send_signal(signal.SIGKILL)

@@ -30,6 +30,7 @@ async def listed(house: House, glob: str | None = None) -> list[ListedEntry]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "streamed"])
+@pytest.mark.usefixtures("quick")
 async def test_what_is_stored_is_read(either: House, size: int, whole: bool) -> None:
     """Whole and in ranges, from the candidate that commit returns, from memory and from disk."""
     data = content(size, size)
@@ -138,6 +139,7 @@ async def test_too_large(either: House) -> None:
 # variants
 
 
+@pytest.mark.usefixtures("quick")
 async def test_commit_replaces_the_same_variant(either: House) -> None:
     """The newer response of a variant takes the older one's place; other variants and keys stay."""
     for n, value in enumerate(["gzip", "br", None]):
@@ -184,6 +186,7 @@ async def test_at_most_32_variants(either: House, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10, 300 * KIB])
+@pytest.mark.usefixtures("quick")
 async def test_freshen_changes_the_head_not_the_body(either: House, size: int) -> None:
     """Visible at once, through every way in, and after reopening."""
     data = content("freshen", size)
@@ -213,6 +216,7 @@ async def test_freshen_changes_the_head_not_the_body(either: House, size: int) -
 
 
 @pytest.mark.parametrize("first", ["soft", "contradicted"])
+@pytest.mark.usefixtures("quick")
 async def test_stale_until_freshened(either: House, first: str) -> None:
     """A soft purge and a HEAD that contradicts (RFC 9111 §4.3.5) last until a validation, over a restart."""
     await either.put(response(), b"body")
@@ -289,6 +293,7 @@ REMOVALS = [
 
 @pytest.mark.parametrize(("selector", "meant"), REMOVALS)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.usefixtures("quick")
 async def test_purge(either: House, selector: Selector, meant: set[str], soft: bool) -> None:
     """A dry run counts and does nothing; then exactly what is meant goes, at once and for good."""
     bodies = await fill(either)
@@ -312,6 +317,7 @@ async def test_purge(either: House, selector: Selector, meant: set[str], soft: b
 
 
 @pytest.mark.parametrize("how", ["discard", "invalidate"])
+@pytest.mark.usefixtures("quick")
 async def test_one_goes(either: House, how: str) -> None:
     """`discard` takes one variant, `invalidate` the whole key; both at once and for good."""
     for value in variants(3):
@@ -329,6 +335,17 @@ async def test_one_goes(either: House, how: str) -> None:
         assert await either.bodies("http://other/") == [b"other"]
         if either.on_disk:
             await either.reopen()
+
+
+async def test_discarding_the_newest_brings_nothing_older_back(house: House) -> None:
+    """What it replaced is gone, even while the replacing transaction is still to come."""
+    await house.put(response(), b"old")
+    await house.put(response(etag='"2"'), b"new", whole=True)
+    (new,) = house.store.lookup_memory(URL)
+    house.store.discard(new)
+    assert list(await house.store.lookup(URL)) == []
+    await house.flush()
+    assert list(await house.store.lookup(URL)) == []
 
 
 async def test_what_comes_after_an_invalidation_stays(either: House) -> None:
@@ -442,6 +459,7 @@ async def test_freshening_brings_nothing_back(either: House, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["discard", "invalidate", "all", "replace"])
 @pytest.mark.parametrize("from_disk", [False, True])
+@pytest.mark.usefixtures("quick")
 async def test_a_body_being_read_is_read_to_its_end(house: House, how: str, from_disk: bool) -> None:
     """Its rows stay until the last reader ends, then they go."""
     data = content("reading", MIB)
@@ -584,6 +602,7 @@ async def test_random_histories(either: House, seed: int) -> None:
                     name = (old.variant or ("",))[0] or ""
                     model[key, name] = (f'"{step}"', model[key, name][1])
             case "discard":
+                await either.flush()
                 for one in list(await either.store.lookup(key))[:1]:
                     either.store.discard(one)
                     del model[key, (one.stored.variant or ("",))[0] or ""]

@@ -178,7 +178,6 @@ async def test_a_large_body_is_evicted_whole(fresh: House) -> None:
     house.sql("UPDATE entries SET length = ?, score = -1", count)
     house.check_file()
     await house.open()
-    assert await house.bodies(URL) == [b"x" * count]
     for n in range(70):
         await house.put(response(f"http://h/{n}"), content(n, 300 * KIB))
     assert house.sql("SELECT COUNT(*) FROM entries WHERE body_id = ?", body_id) == [(0,)]
