@@ -173,6 +173,8 @@ class App:
             set_cookie=SetCookie(config.text("cache.set_cookie")),
             heuristic_fraction=config.seconds("cache.heuristic_fraction"),
             heuristic_max_s=config.seconds("cache.heuristic_max"),
+            name_lifetime_s=config.seconds("cache.name_lifetime"),
+            drop_query=config.texts("cache.drop_query"),
             stale_disconnected_s=config.seconds("cache.stale_disconnected"),
             max_object_bytes=self._max_object(),
         )

@@ -68,7 +68,7 @@ class StoredResponse:
             head.fields,
             timing,
             directives,
-            freshness_lifetime(head.status, head.fields, directives, date, timing.response_time, options),
+            freshness_lifetime(head.status, head.fields, directives, date, timing.response_time, options, key),
             corrected_initial_age(head.fields, date, timing.request_time, timing.response_time),
             date,
             entry_id,

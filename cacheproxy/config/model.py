@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cacheproxy.caching.naming import TRACKING
 from cacheproxy.caching.options import SetCookie
 from cacheproxy.config.units import format_duration, format_size
 from cacheproxy.policy.rules import Rule
@@ -118,6 +119,19 @@ SETTINGS: tuple[Setting, ...] = (
         high=1,
     ),
     Setting("cache.heuristic_max", Kind.DURATION, 7 * 86400.0, "longest guessed freshness lifetime"),
+    Setting(
+        "cache.name_lifetime",
+        Kind.DURATION,
+        30 * 86400.0,
+        "the same for files whose name says that they never change (.deb, by-hash, wheels); 0: none",
+        high=365 * 86400.0,
+    ),
+    Setting(
+        "cache.drop_query",
+        Kind.TEXTS,
+        TRACKING,
+        "query parameters that only track: left out of the key and of the request; empty: none",
+    ),
     Setting(
         "cache.stale_disconnected",
         Kind.DURATION,
