@@ -42,6 +42,7 @@ class Reason(StrEnum):
     STORED = "stored"
     REQUEST_NO_STORE = "request-no-store"
     NO_STORE = "no-store"
+    RULE = "rule"
     PRIVATE = "private"
     AUTHORIZATION = "authorization"
     CREDENTIALS_OVER_TLS = "credentials-over-tls"

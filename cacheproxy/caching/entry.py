@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from cacheproxy.caching.age import corrected_initial_age
 from cacheproxy.caching.freshness import Lifetime, freshness_lifetime
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, adjusted
 from cacheproxy.http.cache_control import ResponseDirectives, parse_response_directives
 from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields, ResponseHead
@@ -39,6 +40,7 @@ class StoredResponse:
     body_id: int = 0
     length: int | None = None
     forced_stale: bool = False
+    overrides: Overrides = NO_OVERRIDES
 
     @staticmethod
     def build(
@@ -58,7 +60,11 @@ class StoredResponse:
         directives = parse_response_directives(head.fields)
         dates = head.fields.all("date")
         date_at = parse_date(dates[0], timing.response_time) if len(dates) == 1 else None
+        overrides = options.overrides(key, head.fields)
         date: float = timing.response_time if date_at is None else date_at
+        lifetime = freshness_lifetime(
+            head.status, head.fields, directives, date, timing.response_time, options, key
+        )
         return StoredResponse(
             key,
             nominated,
@@ -68,13 +74,14 @@ class StoredResponse:
             head.fields,
             timing,
             directives,
-            freshness_lifetime(head.status, head.fields, directives, date, timing.response_time, options, key),
+            adjusted(lifetime, head.status, head.fields, directives, overrides),
             corrected_initial_age(head.fields, date, timing.request_time, timing.response_time),
             date,
             entry_id,
             body_id,
             length,
             forced_stale,
+            overrides,
         )
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cacheproxy.caching.naming import lifetime_by_name
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.caching.overrides import is_page
 from cacheproxy.http.cache_control import ResponseDirectives
 from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields
@@ -15,7 +16,6 @@ HEURISTIC_STATUSES = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410
 
 # A name vouches for the file, not for what a portal or an error page puts in its place.
 _NAMED_STATUSES = frozenset({200, 203, 206})
-_PAGES = ("text/html", "application/xhtml+xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _guess_by_age(fields: Fields, date: float, now: float, options: CachingOptio
 
 def _guess_by_name(status: int, fields: Fields, key: str, options: CachingOptions) -> float:
     # RFC 9111 §4.2.2: the heuristic is the cache's own; old caches did not guess for queries, nor do we here.
-    if status not in _NAMED_STATUSES or (fields.get("content-type") or "").lower().startswith(_PAGES):
+    if status not in _NAMED_STATUSES or is_page(fields):
         return 0.0
     path, mark, query = key[key.find("/", key.find("://") + 3) :].partition("?")
     return lifetime_by_name(path, query if mark else None, options.name_lifetime_s) or 0.0

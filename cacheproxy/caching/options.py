@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cacheproxy.caching.naming import TRACKING
+from cacheproxy.caching.overrides import OverridesFor, no_overrides
 
 
 class SetCookie(StrEnum):
@@ -26,5 +27,6 @@ class CachingOptions:
     name_lifetime_s: float = 30 * 86400.0
     """For files whose name says that they never change, where the origin says nothing; 0 turns it off."""
     drop_query: tuple[str, ...] = TRACKING
+    overrides: OverridesFor = no_overrides
     stale_disconnected_s: float = 7 * 86400.0
     max_object_bytes: int = 2**62
