@@ -216,13 +216,6 @@ SETTINGS: tuple[Setting, ...] = (
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 SECTIONS = tuple(dict.fromkeys(setting.name.partition(".")[0] for setting in SETTINGS))
 
-RULE_KEYS: dict[str, str] = {
-    "host": "host name, * and ? allowed",
-    "glob": "whole URL, * and ? allowed",
-    "first_byte_timeout": "as upstream.first_byte_timeout, for what matches",
-    "idle_timeout": "as upstream.idle_timeout, for what matches",
-}
-
 
 class Config:
     """The settings in force. Frozen after loading; `explicit` names those that somebody set."""
