@@ -8,6 +8,7 @@ from cacheproxy.caching.age import corrected_initial_age
 from cacheproxy.caching.extents import Extents
 from cacheproxy.caching.freshness import Lifetime, freshness_lifetime
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, adjusted
 from cacheproxy.http.cache_control import ResponseDirectives, parse_response_directives
 from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields, ResponseHead
@@ -42,6 +43,7 @@ class StoredResponse:
     forced_stale: bool = False
     # RFC 9111 §3.3: which bytes of an incomplete response are here; None: all of them.
     held: Extents | None = None
+    overrides: Overrides = NO_OVERRIDES
 
     @staticmethod
     def build(
@@ -62,7 +64,11 @@ class StoredResponse:
         directives = parse_response_directives(head.fields)
         dates = head.fields.all("date")
         date_at = parse_date(dates[0], timing.response_time) if len(dates) == 1 else None
+        overrides = options.overrides(key, head.fields)
         date: float = timing.response_time if date_at is None else date_at
+        lifetime = freshness_lifetime(
+            head.status, head.fields, directives, date, timing.response_time, options, key
+        )
         return StoredResponse(
             key,
             nominated,
@@ -72,7 +78,7 @@ class StoredResponse:
             head.fields,
             timing,
             directives,
-            freshness_lifetime(head.status, head.fields, directives, date, timing.response_time, options),
+            adjusted(lifetime, head.status, head.fields, directives, overrides),
             corrected_initial_age(head.fields, date, timing.request_time, timing.response_time),
             date,
             entry_id,
@@ -80,6 +86,7 @@ class StoredResponse:
             length,
             forced_stale,
             held,
+            overrides,
         )
 
     @property
