@@ -129,8 +129,11 @@ class Batch:
             list({(row.body_id, row.entry_id) for row in self.rows}),
         )
         await db.executemany(
-            "INSERT OR REPLACE INTO chunks(body_id, first, length, checksum, data)"
-            " VALUES (?1, ?2, ?3, row_checksum(?1, ?2, ?4), ?4)",
+            # Two fetches may have brought the same bytes: the longer row stays.
+            "INSERT INTO chunks(body_id, first, length, checksum, data)"
+            " VALUES (?1, ?2, ?3, row_checksum(?1, ?2, ?4), ?4)"
+            " ON CONFLICT(body_id, first) DO UPDATE SET length = excluded.length, checksum = excluded.checksum,"
+            " data = excluded.data WHERE excluded.length > length",
             [(row.body_id, row.first, len(row.data), row.data) for row in self.rows],
         )
 
@@ -138,7 +141,11 @@ class Batch:
         await db.executemany(
             "INSERT INTO entries(entry_id, key, variant, body_id, length, parts, size, weight, score, hits, stale,"
             " stored_at, head_checksum, head) VALUES"
-            " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, 0, ?10, head_checksum(?2, ?4, ?5, ?6, ?11), ?11)",
+            " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, 0, ?10, head_checksum(?2, ?4, ?5, ?6, ?11), ?11)"
+            # An incomplete response that has got more of its body.
+            " ON CONFLICT(entry_id) DO UPDATE SET length = excluded.length, parts = excluded.parts,"
+            " size = excluded.size, weight = excluded.weight, stale = 0, stored_at = excluded.stored_at,"
+            " head_checksum = excluded.head_checksum, head = excluded.head",
             [
                 (
                     entry.entry_id,

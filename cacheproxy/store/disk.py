@@ -11,12 +11,14 @@ from typing import Any
 
 import aiosqlite
 
+from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
-from cacheproxy.store.batch import ORDERS_AT_ONCE, Order
+from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order
 from cacheproxy.store.codec import decode, encode, parts_text, variant_key
+from cacheproxy.store.eviction import weight
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.memory import MemoryBody
 from cacheproxy.store.reading import DiskBody, DiskReader
@@ -179,10 +181,10 @@ class DiskTier:
             )
             if self._removed.is_stale(entry_id):
                 stored = stored.stale()
-            if length == 0:
+            if length == 0 and stored.held is None:
                 return Candidate(stored, MemoryBody(b""), "disk")
             if data is None or len(data) != length:
-                return Candidate(stored, DiskBody(self, body_id, length), "disk")
+                return Candidate(stored, self.body_of(stored), "disk")
             if not data_is_whole:
                 raise StoreError("a stored body is damaged")
             return Candidate(stored, MemoryBody(bytes(data)), "disk")
@@ -205,6 +207,10 @@ class DiskTier:
         if self.in_use.unpin(body_id):
             self.writer.body_released()
 
+    def body_of(self, stored: StoredResponse) -> DiskBody:
+        """The body on disk, as far as it is here."""
+        return DiskBody(self, stored.body_id, stored.length or 0)
+
     # changing
 
     def next_entry_id(self) -> int:
@@ -216,6 +222,46 @@ class DiskTier:
         """A new id."""
         self._last_body_id += 1
         return self._last_body_id
+
+    def publish(
+        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: Writer | None
+    ) -> asyncio.Future[bool]:
+        """Make a response visible whose `held_bytes` are on their way; the future tells whether it is."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        head = encode(stored)
+        size = len(head) + len(stored.key) + held_bytes
+
+        def tell(is_committed: bool) -> None:
+            settled()
+            if not done.done():
+                done.set_result(is_committed)
+
+        entry = EntryRow(
+            stored.entry_id,
+            stored.key,
+            variant_key(stored),
+            stored.body_id,
+            -1 if stored.length is None else stored.length,
+            parts_text(stored),
+            size,
+            weight(size),
+            stored.timing.response_time,
+            head,
+            tell,
+        )
+        (writer or self.writer).publish(entry)
+        return done
+
+    async def keep_part(self, stored: StoredResponse) -> bool:
+        """Publish what is here of an incomplete response, or of one that is complete now."""
+        if self.is_removed(stored):
+            return False
+        self.replace_older(stored)
+        held_bytes = extents.size(stored.held) if stored.held is not None else stored.length or 0
+        committed = self._removed.add_head(stored)
+        done = await self.publish(stored, held_bytes, _nothing, None)
+        committed()
+        return done and not self.is_removed(stored)
 
     def update_head(self, stored: StoredResponse) -> None:
         """Replace an entry's fields; look-ups see the new ones at once."""

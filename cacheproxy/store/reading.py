@@ -33,7 +33,8 @@ _LOOKUP = (
 )
 _ROW = (
     "SELECT first, data, row_checksum(body_id, first, data) = checksum FROM chunks"
-    " WHERE body_id = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+    " WHERE body_id = ?1 AND first <= ?2 AND first > ?2 - 262144 AND first + length > ?2"
+    " ORDER BY first DESC LIMIT 1"
 )
 
 

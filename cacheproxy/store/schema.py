@@ -55,6 +55,9 @@ CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
   UPDATE totals SET entries = entries + 1, bytes = bytes + NEW.size;
   DELETE FROM loose WHERE body_id = NEW.body_id;
 END;
+CREATE TRIGGER entry_resized AFTER UPDATE OF size ON entries BEGIN
+  UPDATE totals SET bytes = bytes + NEW.size - OLD.size;
+END;
 CREATE TRIGGER entry_removed AFTER DELETE ON entries BEGIN
   UPDATE totals SET entries = entries - 1, bytes = bytes - OLD.size;
   INSERT OR IGNORE INTO loose VALUES (OLD.body_id);

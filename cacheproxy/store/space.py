@@ -40,26 +40,38 @@ class NoRoom(Exception):
 
 
 class InUse:
-    """Bodies whose rows must stay: being written, or being read and by how many."""
+    """Bodies whose rows must stay: being written or read, and by how many."""
 
     def __init__(self) -> None:
-        self.writing: set[int] = set()
-        self.readers: Counter[int] = Counter()
+        self._writers: Counter[int] = Counter()
+        self._readers: Counter[int] = Counter()
 
     def __contains__(self, body_id: int) -> bool:
-        return body_id in self.writing or body_id in self.readers
+        return body_id in self._writers or body_id in self._readers
+
+    def begin_writing(self, body_id: int) -> None:
+        """Rows will come."""
+        self._writers[body_id] += 1
+
+    def end_writing(self, body_id: int) -> None:
+        """No more rows from one that began."""
+        _less(self._writers, body_id)
 
     def pin(self, body_id: int) -> None:
         """A reader begins."""
-        self.readers[body_id] += 1
+        self._readers[body_id] += 1
 
     def unpin(self, body_id: int) -> bool:
         """A reader ends; whether it was the last."""
-        self.readers[body_id] -= 1
-        if self.readers[body_id] > 0:
-            return False
-        del self.readers[body_id]
-        return True
+        return _less(self._readers, body_id)
+
+
+def _less(counter: Counter[int], body_id: int) -> bool:
+    counter[body_id] -= 1
+    if counter[body_id] > 0:
+        return False
+    del counter[body_id]
+    return True
 
 
 class Space:
@@ -170,7 +182,8 @@ class Space:
         if excess <= 0:
             return False
         # The limit was lowered since: give the pages back to the file system, a little at a time.
-        await self._db.execute_fetchall(f"PRAGMA incremental_vacuum({min(_VACUUM_PAGES, excess)})")
+        # A script: as a statement Python would step it once, and that is one page.
+        await self._db.executescript(f"PRAGMA incremental_vacuum({min(_VACUUM_PAGES, excess)})")
         return int(await scalar(self._db, "PRAGMA page_count")) < pages
 
     def _wal_bytes(self) -> int:

@@ -47,12 +47,26 @@ class TieredStore:
         found = sorted((*in_memory, *added), key=lambda one: one.stored.entry_id)
         return tuple(found[-MAX_VARIANTS:])
 
-    def begin(self, stored: StoredResponse, length: int | None) -> TieredBodyWriter | None:
-        """Start storing a body of `length` bytes (None: unknown)."""
+    def begin(
+        self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
+    ) -> TieredBodyWriter | None:
+        """Start storing a body of `length` bytes (None: unknown), or the part of one that begins at `start`."""
         limit = self._max_object_bytes if self._disk is not None else self._memory.object_bytes
-        if length is not None and length > limit:
+        if (length is not None and length > limit) or (is_part and self._disk is None):
             return None
-        return TieredBodyWriter(self._memory, self._disk, self._next_entry_id(), limit)
+        place = (stored.entry_id, stored.body_id)
+        if not stored.entry_id:
+            place = (self._next_entry_id(), self._disk.next_body_id() if self._disk is not None else 0)
+        return TieredBodyWriter(self._memory, self._disk, place, start, limit)
+
+    async def keep_part(self, stored: StoredResponse) -> Candidate | None:
+        """Publish an incomplete response, or one that has just been completed; its rows are in the store."""
+        if self._disk is None or not await self._disk.keep_part(stored):
+            return None
+        candidate = Candidate(stored, self._disk.body_of(stored), "disk")
+        self._memory.replace_older(stored)
+        self._memory.put(candidate)
+        return candidate
 
     def _next_entry_id(self) -> int:
         if self._disk is not None:

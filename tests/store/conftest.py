@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sqlite3
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,16 @@ async def tap(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tap]:
     tap.install(monkeypatch)
     yield tap
     tap.before = tap.after = None
+
+
+@pytest.fixture(autouse=True)
+def _logged() -> Iterator[None]:
+    """What is logged reaches caplog, also after a test that set the level as `serve` does."""
+    log = logging.getLogger("cacheproxy")
+    before = log.level
+    log.setLevel(logging.INFO)
+    yield
+    log.setLevel(before)
 
 
 @pytest.fixture
