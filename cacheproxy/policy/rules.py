@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from cacheproxy.caching.naming import never_changes
+from cacheproxy.caching.naming import Place, never_changes, place
 from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, OverridesFor
 from cacheproxy.errors import SyntaxFault
 from cacheproxy.http.message import Fields
@@ -114,6 +114,15 @@ def query_names(target: TargetUri, rules: Sequence[Rule]) -> QueryNames:
             ignored = rule.ignore_query if ignored is None else ignored
             signing = rule.signed_query if signing is None else signing
     return QueryNames(ignored or (), signing or ())
+
+
+def placed(target: TargetUri, rules: Sequence[Rule], dropped: Sequence[str]) -> Place:
+    """Where a GET or HEAD of `target` is fetched and stored: `dropped` (`cache.drop_query`) and the rules.
+
+    For other methods only the key counts (what they invalidate); they are sent as they came.
+    """
+    names = query_names(target, rules)
+    return place(target, dropped, names.ignored, names.signing)
 
 
 def overrides_from(rules: Sequence[Rule]) -> OverridesFor:
