@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cacheproxy.caching.age import corrected_initial_age
+from cacheproxy.caching.extents import Extents
 from cacheproxy.caching.freshness import Lifetime, freshness_lifetime
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, adjusted
@@ -40,6 +41,8 @@ class StoredResponse:
     body_id: int = 0
     length: int | None = None
     forced_stale: bool = False
+    # RFC 9111 §3.3: which bytes of an incomplete response are here; None: all of them.
+    held: Extents | None = None
     overrides: Overrides = NO_OVERRIDES
 
     @staticmethod
@@ -55,6 +58,7 @@ class StoredResponse:
         body_id: int = 0,
         length: int | None = None,
         forced_stale: bool = False,
+        held: Extents | None = None,
     ) -> StoredResponse:
         """The stored response of `head`, its directives, lifetime and initial age computed once."""
         directives = parse_response_directives(head.fields)
@@ -81,6 +85,7 @@ class StoredResponse:
             body_id,
             length,
             forced_stale,
+            held,
             overrides,
         )
 
@@ -104,9 +109,11 @@ class StoredResponse:
         """Whether a validation request can be made."""
         return self.etag is not None or self.last_modified is not None
 
-    def with_body(self, entry_id: int, body_id: int, length: int | None) -> StoredResponse:
+    def with_body(
+        self, entry_id: int, body_id: int, length: int | None, held: Extents | None = None
+    ) -> StoredResponse:
         """The same response, its body placed."""
-        return replace(self, entry_id=entry_id, body_id=body_id, length=length)
+        return replace(self, entry_id=entry_id, body_id=body_id, length=length, held=held)
 
     def stale(self) -> StoredResponse:
         """The same response, to be validated before its next use (soft purge, RFC 9111 §4.3.5)."""

@@ -9,11 +9,12 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate
 from cacheproxy.store.batch import EntryRow, Row
-from cacheproxy.store.codec import encode, variant_key
+from cacheproxy.store.codec import encode, parts_text, variant_key
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.eviction import weight
 from cacheproxy.store.memory import MemoryBody, MemoryTier
 from cacheproxy.store.reading import DiskBody
+from cacheproxy.store.writer import Writer
 
 ROW_BYTES = 256 * 1024
 
@@ -30,6 +31,8 @@ class TieredBodyWriter:
         self._disk = disk
         self._entry_id = entry_id
         self._max_bytes = max_bytes
+        # The writer of this moment: after the file was replaced a body must not go on in the new one.
+        self._writer = disk.writer if disk is not None else None
         self._body_id = disk.next_body_id() if disk is not None else 0
         self._pieces: list[bytes] = []
         self._held = 0
@@ -60,7 +63,8 @@ class TieredBodyWriter:
         if self._received > self._max_bytes:
             self._fail()
             return
-        if self._disk is None:
+        writer = self._writer
+        if writer is None:
             # Without a disk only the spool's own copy can become a stored body.
             if self._received > self._memory.object_bytes:
                 self._fail()
@@ -68,30 +72,31 @@ class TieredBodyWriter:
         self._pieces.append(data)
         self._held += len(data)
         while self._held >= ROW_BYTES:
-            self._cut_row(ROW_BYTES)
-            if not await self._disk.writer.room():
+            self._cut_row(writer, ROW_BYTES)
+            if not await writer.room():
                 self._fail()
                 return
 
-    def _cut_row(self, size: int) -> None:
-        assert self._disk is not None
+    def _cut_row(self, writer: Writer, size: int) -> None:
         joined = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         data, rest = (joined, b"") if len(joined) == size else (joined[:size], joined[size:])
         self._pieces = [rest] if rest else []
         self._held = len(rest)
-        writer = self._disk.writer
-        if not self._is_opened:
-            self._is_opened = True
-            writer.writing.add(self._body_id)
-            writer.open_body(self._body_id)
+        assert self._disk is not None
+        self._is_opened = True
+        self._disk.in_use.writing.add(self._body_id)
         first = self._first
         self._uncommitted[first] = data
-        writer.add_row(Row(self._body_id, first, data), lambda: self._committed(first), self._fail)
         self._first = first + len(data)
-        self.on_progress()
 
-    def _committed(self, first: int) -> None:
-        self._uncommitted.pop(first, None)
+        def settled(is_committed: bool) -> None:
+            if is_committed:
+                self._uncommitted.pop(first, None)
+            else:
+                self._fail()
+
+        writer.add_row(Row(self._entry_id, self._body_id, first, data, settled))
+        self.on_progress()
 
     def _fail(self) -> None:
         self._is_failed = True
@@ -112,16 +117,12 @@ class TieredBodyWriter:
     def pin(self) -> None:
         """Keep the rows for a reader that lags behind; undo with `unpin`."""
         if self._disk is not None:
-            self._disk.writer.pins[self._body_id] += 1
+            self._disk.pin(self._body_id)
 
     def unpin(self) -> None:
         """A reader has gone."""
         if self._disk is not None:
-            pins = self._disk.writer.pins
-            pins[self._body_id] -= 1
-            if pins[self._body_id] <= 0:
-                del pins[self._body_id]
-                self._disk.writer.body_released()
+            self._disk.unpin(self._body_id)
 
     async def commit(self, stored: StoredResponse, whole: bytes | None) -> Candidate | None:
         """Publish; memory first, so that the next request finds it, then the disk."""
@@ -131,56 +132,73 @@ class TieredBodyWriter:
         in_memory: Candidate | None = None
         if whole is not None and len(whole) <= self._memory.object_bytes:
             in_memory = Candidate(stored, MemoryBody(whole), "memory")
-            self._memory.supersede(stored)
+            self._memory.replace_older(stored)
             self._memory.put(in_memory)
-        if self._disk is None or not self.is_open:
+        if self._disk is None or not await self._finish_rows():
             self.abort()
             return in_memory
-        if self._held:
-            self._cut_row(self._held)
-        done = self._publish(self._disk, stored)
+        if self._disk.is_removed(stored):
+            self.abort()
+            return None
         self._is_ended = True
+        self._disk.replace_older(stored)
+        done = self._publish(stored)
         if in_memory is not None:
             return in_memory
-        if not await done:
+        if not await done or self._disk.is_removed(stored):
             return None
         candidate = Candidate(stored, DiskBody(self._disk, self._body_id, self._received), "disk")
-        self._memory.supersede(stored)
+        self._memory.replace_older(stored)
         self._memory.put(candidate)
         return candidate
 
-    def _publish(self, disk: DiskTier, stored: StoredResponse) -> asyncio.Future[bool]:
+    async def _finish_rows(self) -> bool:
+        """Queue what is left; whether every row so far is on its way."""
+        writer = self._writer
+        if writer is None:
+            return False
+        if self.is_open and self._held:
+            # A burst of small bodies must not outrun the disk.
+            if not await writer.room():
+                return False
+            self._cut_row(writer, self._held)
+        return self.is_open and await writer.room()
+
+    def _publish(self, stored: StoredResponse) -> asyncio.Future[bool]:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         head = encode(stored)
         size = len(head) + len(stored.key) + self._received
+
+        def settled(is_committed: bool) -> None:
+            self._release()
+            if not done.done():
+                done.set_result(is_committed)
+
         entry = EntryRow(
             stored.entry_id,
             stored.key,
             variant_key(stored),
             self._body_id,
             self._received,
+            parts_text(stored),
             size,
             weight(size),
             stored.timing.response_time,
             head,
+            settled,
         )
-
-        def settle(result: bool) -> None:
-            disk.writer.writing.discard(self._body_id)
-            if not result:
-                disk.writer.body_released()
-            if not done.done():
-                done.set_result(result and not self._is_failed)
-
-        disk.writer.publish(entry, lambda: settle(True), lambda: settle(False))
+        assert self._writer is not None
+        self._writer.publish(entry)
         return done
 
     def abort(self) -> None:
         """Forget the rows: the sweep reclaims them once nobody reads them."""
-        if self._is_ended:
-            return
-        self._is_ended = True
-        self._pieces = []
-        if self._is_opened and self._disk is not None:
-            self._disk.writer.writing.discard(self._body_id)
+        if not self._is_ended:
+            self._is_ended = True
+            self._pieces = []
+            self._release()
+
+    def _release(self) -> None:
+        if self._disk is not None and self._is_opened:
+            self._disk.in_use.writing.discard(self._body_id)
             self._disk.writer.body_released()

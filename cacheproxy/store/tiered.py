@@ -12,6 +12,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.errors import StoreError
 from cacheproxy.http.syntax import is_token
 from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
+from cacheproxy.store.batch import MAX_VARIANTS
 from cacheproxy.store.body_writer import TieredBodyWriter
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier, weigh
@@ -40,15 +41,11 @@ class TieredStore:
         # Only now: memory may have changed while the disk was asked.
         in_memory = self._memory.find(key)
         known = {candidate.stored.entry_id for candidate in in_memory}
-        added = [
-            candidate
-            for candidate in from_disk
-            if candidate.stored.entry_id not in known
-            and not self._disk.is_removed(key, candidate.stored.entry_id)
-        ]
+        added = [candidate for candidate in from_disk if candidate.stored.entry_id not in known]
         for candidate in added:
             self._memory.put(replace(candidate, tier="memory"))
-        return (*in_memory, *added)
+        found = sorted((*in_memory, *added), key=lambda one: one.stored.entry_id)
+        return tuple(found[-MAX_VARIANTS:])
 
     def begin(self, stored: StoredResponse, length: int | None) -> TieredBodyWriter | None:
         """Start storing a body of `length` bytes (None: unknown)."""
@@ -72,7 +69,7 @@ class TieredStore:
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         updated = Candidate(stored, candidate.body, candidate.tier)
-        self._memory.put(updated)
+        self._memory.update(updated)
         if self._disk is not None:
             self._disk.update_head(stored)
         return updated

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiosqlite.context import contextmanager
 
 from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Candidate, ExchangeRecord
@@ -173,7 +175,8 @@ class House:
         """Have everything queued so far committed."""
         if self._disk is not None:
             async with asyncio.timeout(10):
-                await self._disk.writer.mark_stale([0])
+                with suppress(StoreError):
+                    await self._disk.mark_stale([0])
 
     def forget_memory(self) -> None:
         """Empty the memory tier, so that look-ups go to disk."""

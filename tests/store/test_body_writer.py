@@ -123,7 +123,7 @@ async def test_a_failed_row_ends_the_storing(house: House, tap: Tap) -> None:
     writer = begin(house)
     progress: list[bool] = []
     writer.on_progress = lambda: progress.append(writer.is_open)
-    tap.before = failing(lambda sql: sql.startswith("INSERT INTO chunks"), io_error())
+    tap.before = failing(lambda sql: sql.startswith("INSERT OR REPLACE INTO chunks"), io_error())
     await writer.write(content(1, ROW))
     await house.flush()
     assert progress[-1] is False
@@ -138,7 +138,7 @@ async def test_a_failed_row_ends_the_storing(house: House, tap: Tap) -> None:
 
 async def test_commit_while_a_row_fails(house: House, tap: Tap) -> None:
     """The entry is queued behind rows that turn out to be lost: it must never be visible."""
-    gate = Gate(tap, "INSERT INTO chunks", fail=True)
+    gate = Gate(tap, "INSERT OR REPLACE INTO chunks", fail=True)
     writer = begin(house)
     await writer.write(content("lost", 2 * ROW))
     await gate.reached.wait()
@@ -155,7 +155,7 @@ async def test_commit_while_a_row_fails(house: House, tap: Tap) -> None:
 
 async def test_no_other_body_takes_a_lost_ones_place(house: House, tap: Tap) -> None:
     """Lost rows, then a restart: ids that come round again must not lend their bytes to an old entry."""
-    gate = Gate(tap, "INSERT INTO chunks", fail=True)
+    gate = Gate(tap, "INSERT OR REPLACE INTO chunks", fail=True)
     writer = begin(house)
     await writer.write(content("lost", 2 * ROW))
     await gate.reached.wait()
@@ -173,7 +173,7 @@ async def test_no_other_body_takes_a_lost_ones_place(house: House, tap: Tap) -> 
 
 async def test_rows_behind_a_failed_transaction_are_reclaimed(house: House, tap: Tap) -> None:
     """The transaction that made the body known failed, the next one brought more rows: nobody may own them."""
-    gate = Gate(tap, "INSERT INTO chunks", fail=True)
+    gate = Gate(tap, "INSERT OR REPLACE INTO chunks", fail=True)
     writer = begin(house)
     await writer.write(content("lost", 2 * ROW))
     await gate.reached.wait()
