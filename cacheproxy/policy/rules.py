@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from cacheproxy.caching.naming import never_changes
-from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, OverridesFor
+from cacheproxy.caching.naming import Place, never_changes, place
+from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, OverridesFor, no_overrides
 from cacheproxy.errors import SyntaxFault
 from cacheproxy.http.message import Fields
 from cacheproxy.http.uri import TargetUri, parse_absolute
@@ -43,17 +43,26 @@ class Rule:
         """Whether the rule is about this target URI, as far as that can be told without a response."""
         if self.host is not None and not host_matches(target.origin.host, self.host):
             return False
-        if self.glob is not None and not fnmatchcase(str(target), self.glob):
+        return self._applies_to_url(str(target))
+
+    def _applies_to_url(self, url: str) -> bool:
+        if self.glob is not None and not fnmatchcase(url, self.glob):
             return False
-        return not self.unchanging or never_changes(*_split(target))
+        return not self.unchanging or _never_changes(url)
 
     def applies_to(self, target: TargetUri, fields: Fields) -> bool:
         """Whether the rule is about this response."""
-        if self.content_type is not None:
-            essence = (fields.get("content-type") or "").partition(";")[0].strip(" \t").lower()
-            if not fnmatchcase(essence, self.content_type.lower()):
-                return False
-        return self.applies(target)
+        return self._is_of_type(fields) and self.applies(target)
+
+    def about(self, url: str, fields: Fields) -> bool:
+        """The same for the text of a URL whose host is known to match."""
+        return self._applies_to_url(url) and self._is_of_type(fields)
+
+    def _is_of_type(self, fields: Fields) -> bool:
+        if self.content_type is None:
+            return True
+        essence = (fields.get("content-type") or "").partition(";")[0].strip(" \t").lower()
+        return fnmatchcase(essence, self.content_type.lower())
 
 
 def host_matches(host: str, pattern: str) -> bool:
@@ -64,9 +73,11 @@ def host_matches(host: str, pattern: str) -> bool:
     return fnmatchcase(host, pattern)
 
 
-def _split(target: TargetUri) -> tuple[str, str | None]:
-    path, mark, query = target.path_and_query.partition("?")
-    return path, query if mark else None
+@lru_cache(maxsize=256)
+def _never_changes(url: str) -> bool:
+    # Several rules may ask for the same URL in a row.
+    path, mark, query = url[url.find("/", url.find("://") + 3) :].partition("?")
+    return never_changes(path, query if mark else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +127,31 @@ def query_names(target: TargetUri, rules: Sequence[Rule]) -> QueryNames:
     return QueryNames(ignored or (), signing or ())
 
 
+def placed(target: TargetUri, rules: Sequence[Rule], dropped: Sequence[str]) -> Place:
+    """Where a GET or HEAD of `target` is fetched and stored: `dropped` (`cache.drop_query`) and the rules.
+
+    For other methods only the key counts (what they invalidate); they are sent as they came.
+    """
+    names = query_names(target, rules)
+    return place(target, dropped, names.ignored, names.signing)
+
+
 def overrides_from(rules: Sequence[Rule]) -> OverridesFor:
     """The function that caching asks: what these rules say about a key and a response's fields."""
     effective = tuple(rule for rule in rules if _overrides(rule))
+    if not effective:
+        return no_overrides
+
+    # Most rules are for other hosts; which, is worked out once a host.
+    @lru_cache(maxsize=1024)
+    def for_host(host: str) -> tuple[Rule, ...]:
+        return tuple(rule for rule in effective if rule.host is None or host_matches(host, rule.host))
 
     def overrides(key: str, fields: Fields) -> Overrides:
-        target = _target_of(key)
-        applying = [] if target is None else [rule for rule in effective if rule.applies_to(target, fields)]
+        host = _host_of(key)
+        if host is None:
+            return NO_OVERRIDES
+        applying = [rule for rule in for_host(host) if rule.about(key, fields)]
         return _merged(applying) if applying else NO_OVERRIDES
 
     return overrides
@@ -133,10 +162,10 @@ def _overrides(rule: Rule) -> bool:
     return any(value is not None for value in values)
 
 
-@lru_cache(maxsize=256)
-def _target_of(key: str) -> TargetUri | None:
+def _host_of(key: str) -> str | None:
+    scheme, mark, rest = key.partition("://")
     try:
-        return parse_absolute(key)
+        return parse_absolute(f"{scheme}://{rest.partition('/')[0]}").origin.host if mark else None
     except SyntaxFault:
         return None
 

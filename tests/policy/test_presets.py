@@ -12,7 +12,6 @@ import pytest
 
 from cacheproxy.caching import reuse, storing
 from cacheproxy.caching.entry import StoredResponse, Timing
-from cacheproxy.caching.naming import place
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.caching.partial import Parts, plan
 from cacheproxy.http.cache_control import PLAIN_REQUEST, RequestDirectives
@@ -20,7 +19,7 @@ from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.http.uri import parse_absolute
 from cacheproxy.http.validators import is_strong
 from cacheproxy.policy.presets import PRESETS, preset_rules
-from cacheproxy.policy.rules import overrides_from, query_names
+from cacheproxy.policy.rules import overrides_from, placed
 from tests.caching.build import NOW, at, fields
 
 MINUTE, DAY = 60, 86400
@@ -112,8 +111,7 @@ def fetched(preset: str | None, url: str, text: str, status: int = 200) -> Store
     rules = () if preset is None else preset_rules(preset)
     options = CachingOptions(overrides=overrides_from(rules))
     target = parse_absolute(url)
-    names = query_names(target, rules)
-    where = place(target, options.drop_query, names.ignored, names.signing)
+    where = placed(target, rules, options.drop_query)
     asked = RequestHead("GET", url, (1, 1), Fields(), where.target)
     head = ResponseHead(status, "", fields(f"Date: {at(0)} | {text}"))
     verdict = storing.decide(asked, PLAIN_REQUEST, head, Timing(NOW, NOW), options, where.key)

@@ -15,6 +15,7 @@ from cacheproxy.policy.rules import (
     Rule,
     Timeouts,
     overrides_from,
+    placed,
     query_names,
     timeouts_for,
 )
@@ -102,6 +103,12 @@ def test_the_first_rule_that_sets_a_timeout_wins(rules: list[Rule], expected: Ti
 )
 def test_query_names(rules: list[Rule], url: str, expected: QueryNames) -> None:
     assert query_names(parse_absolute(url), rules) == expected
+
+
+def test_placed() -> None:
+    rules = [Rule(host="h", ignore_query=("sid",), signed_query=("P*",))]
+    where = placed(parse_absolute("http://h/a?sid=1&P1=2&b&gclid=3"), rules, ("gclid",))
+    assert (str(where.target), where.key) == ("http://h/a?P1=2&b", "http://h/a?b")
 
 
 VIDEO = Fields([("Content-Type", "video/mp4")])
