@@ -16,6 +16,7 @@ class Reason(StrEnum):
     STALE_IF_ERROR = "stale-if-error"
     STALE_DISCONNECTED = "disconnected"
     COLLAPSED = "collapsed"
+    PARTIAL_HIT = "partial"
 
     # Why it went forward.
     URI_MISS = "uri-miss"
@@ -79,6 +80,7 @@ class Reason(StrEnum):
     TLS_CERTIFICATE_ERROR = "tls_certificate_error"
     HTTP_REQUEST_ERROR = "http_request_error"
     HTTP_REQUEST_DENIED = "http_request_denied"
+    HTTP_RESPONSE_BODY_SIZE = "http_response_body_size"
     HTTP_RESPONSE_INCOMPLETE = "http_response_incomplete"
     HTTP_PROTOCOL_ERROR = "http_protocol_error"
     HTTP_RESPONSE_TIMEOUT = "http_response_timeout"

@@ -44,6 +44,8 @@ class StoredResponse:
     # RFC 9111 §3.3: which bytes of an incomplete response are here; None: all of them.
     held: Extents | None = None
     overrides: Overrides = NO_OVERRIDES
+    # The codings that were asked for in a client's stead when this was fetched, if it came coded.
+    asked_for: tuple[str, ...] = ()
 
     @staticmethod
     def build(
@@ -59,6 +61,7 @@ class StoredResponse:
         length: int | None = None,
         forced_stale: bool = False,
         held: Extents | None = None,
+        asked_for: tuple[str, ...] = (),
     ) -> StoredResponse:
         """The stored response of `head`, its directives, lifetime and initial age computed once."""
         directives = parse_response_directives(head.fields)
@@ -87,6 +90,7 @@ class StoredResponse:
             forced_stale,
             held,
             overrides,
+            asked_for,
         )
 
     @property
@@ -114,6 +118,12 @@ class StoredResponse:
     ) -> StoredResponse:
         """The same response, its body placed."""
         return replace(self, entry_id=entry_id, body_id=body_id, length=length, held=held)
+
+    def with_codings(self, asked_for: tuple[str, ...]) -> StoredResponse:
+        """The same response, fetched with these codings asked for; where it came uncoded that says nothing."""
+        if not asked_for or "content-encoding" not in self.fields:
+            return self
+        return replace(self, asked_for=asked_for)
 
     def stale(self) -> StoredResponse:
         """The same response, to be validated before its next use (soft purge, RFC 9111 §4.3.5)."""

@@ -44,6 +44,7 @@ def merge(
         body_id=stored.body_id,
         length=stored.length,
         held=stored.held,
+        asked_for=stored.asked_for,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cacheproxy.caching.key import cache_key, has_routing_field
+from cacheproxy.caching.key import has_routing_field
 from cacheproxy.engine.admission import admit
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.forward import Forwarder
@@ -51,7 +51,7 @@ class Engine:
         if refused is not None:
             raise ClientError(403, refused, kind=Reason.HTTP_REQUEST_DENIED, close=exchange.body is not None)
         assert exchange.head.target is not None
-        key = cache_key(exchange.head.target)
+        key = self._forwarder.key_of(exchange.head.target)
         try:
             count = await self.purge(Selector(urls=(key,)), dry_run=False, soft=False)
         except StoreError as error:

@@ -10,19 +10,22 @@ import asyncio
 
 from cachetools import TTLCache
 
-from cacheproxy.caching import storing
-from cacheproxy.caching.abandonment import worth_finishing
+from cacheproxy.caching import combining, storing
+from cacheproxy.caching.combining import StorePart
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
+from cacheproxy.engine.assembly import AssembledBody
+from cacheproxy.engine.filling import Fillings
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Plan, Private, close_outcome
 from cacheproxy.engine.parts import Parts
-from cacheproxy.engine.spool import Spool, SpoolBody
-from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
-from cacheproxy.ports import BodyWriter, Candidate, UpstreamResponse
+from cacheproxy.errors import CacheproxyError, UpstreamError
+from cacheproxy.ports import Candidate, UpstreamResponse
 from cacheproxy.reasons import Reason
 from cacheproxy.tasks import TaskGroup
+
+Judged = Store | StorePart | Private | Freshened
 
 
 class Flight:
@@ -35,8 +38,6 @@ class Flight:
         self.has_initiator = True
         self.is_doomed = False
         self.is_shareable = False
-        self.candidate: Candidate | None = None
-        self.spool: Spool | None = None
         self.task: asyncio.Task[None] | None = None
 
     async def wait(self) -> FlightOutcome:
@@ -74,6 +75,11 @@ def _task_name(plan: Plan) -> str:
     return plan.key.partition("?")[0]
 
 
+def _mark(plan: Plan) -> str:
+    # That a part cannot be shared says nothing about the whole.
+    return f"{plan.key} range" if "range" in plan.request.fields else plan.key
+
+
 class Flights:
     """All flights under way, by key."""
 
@@ -81,7 +87,7 @@ class Flights:
         self._parts = parts
         self._tasks = TaskGroup("flight")
         self._pending: dict[str, Flight] = {}
-        self._filling: dict[str, list[Flight]] = {}
+        self.fillings = Fillings(parts, self._tasks)
         # Keys whose response turned out not to be shareable: nobody waits for those for a while.
         self._unshareable: TTLCache[str, Reason] = TTLCache(
             parts.unshareable_keys, parts.unshareable_s, timer=parts.monotonic
@@ -94,42 +100,29 @@ class Flights:
         """A flight for `key` whose head is awaited and may be shared."""
         return self._pending.get(key)
 
-    def candidates(self, key: str) -> list[Candidate]:
-        """Responses of `key` that are filling and can be read from byte 0."""
-        return [
-            flight.candidate
-            for flight in self._filling.get(key, ())
-            if flight.candidate is not None and flight.spool is not None and flight.spool.can_read_from(0)
-        ]
-
     def start(self, plan: Plan, *, shareable: bool) -> Flight:
         """Begin a fetch in its own task; while its head is awaited, others may wait if it is shareable."""
         flight = Flight(plan)
         flight.is_shareable = shareable
-        if shareable and plan.key not in self._pending and plan.key not in self._unshareable:
+        if shareable and plan.key not in self._pending and _mark(plan) not in self._unshareable:
             self._pending[plan.key] = flight
         flight.task = self._tasks.spawn(_task_name(plan), self._run(flight))
         return flight
 
     def adopt(self, plan: Plan, response: UpstreamResponse, verdict: Store) -> Filling:
         """Store a response that was fetched outside a flight (POST with explicit freshness)."""
-        flight = Flight(plan)
-        outcome, writer = self._begin_filling(flight, response, verdict)
-        flight.settle(outcome)
-        flight.task = self._tasks.spawn(_task_name(plan), self._fill(flight, response, writer))
-        return outcome
+        return self.fillings.start(plan, response, verdict)
 
     def invalidate(self, key: str) -> None:
         """What is being fetched for `key` now must be neither shared any further nor stored."""
         flight = self._pending.pop(key, None)
         if flight is not None:
             flight.is_doomed = True
-        for filling in self._filling.pop(key, ()):
-            filling.is_doomed = True
+        self.fillings.invalidate(key)
 
     def invalidate_all(self) -> None:
         """As `invalidate`, for every key."""
-        for key in [*self._pending, *self._filling]:
+        for key in [*self._pending, *self.fillings.keys()]:
             self.invalidate(key)
 
     async def close(self, grace_s: float) -> None:
@@ -144,17 +137,18 @@ class Flights:
         handed_over = False
         try:
             response, verdict = await self._fetch_and_judge(flight)
-            if not isinstance(verdict, Store):
+            if not isinstance(verdict, Store | StorePart):
                 flight.settle(verdict)
                 handed_over = isinstance(verdict, Private) and flight.has_initiator
                 if isinstance(verdict, Private) and flight.is_shareable:
-                    self._unshareable[plan.key] = verdict.reason
+                    self._unshareable[_mark(plan)] = verdict.reason
                 return
-            outcome, writer = self._begin_filling(flight, response, verdict)
+            handed_over = True
+            outcome = self.fillings.start(
+                plan, response, verdict, has_reader=flight.has_initiator, is_doomed=flight.is_doomed
+            )
             self._forget_pending(flight)
             flight.settle(outcome)
-            handed_over = True
-            await self._fill(flight, response, writer)
         except CacheproxyError as error:
             flight.settle(Failed(error))
         finally:
@@ -174,7 +168,7 @@ class Flights:
         if self._pending.get(flight.plan.key) is flight:
             del self._pending[flight.plan.key]
 
-    async def _fetch_and_judge(self, flight: Flight) -> tuple[UpstreamResponse, Store | Private | Freshened]:
+    async def _fetch_and_judge(self, flight: Flight) -> tuple[UpstreamResponse, Judged]:
         plan = flight.plan
         response = await self._parts.upstream.fetch(plan.outgoing)
         if plan.unconditional is None:
@@ -193,9 +187,7 @@ class Flights:
             return response, self._storing(plan, response)
         return response, await self._judged(flight, response, outcome)
 
-    async def _judged(
-        self, flight: Flight, response: UpstreamResponse, outcome: Outcome
-    ) -> Store | Private | Freshened:
+    async def _judged(self, flight: Flight, response: UpstreamResponse, outcome: Outcome) -> Judged:
         plan = flight.plan
         if isinstance(outcome, Freshen):
             await response.read()
@@ -207,12 +199,12 @@ class Flights:
             if update is Update.DROP:
                 self._parts.store.invalidate(plan.key)
                 self._unshareable[plan.key] = Reason.PRIVATE
-            if isinstance(candidate.body, SpoolBody) or flight.is_doomed or update is not Update.APPLY:
+            if isinstance(candidate.body, AssembledBody) or flight.is_doomed or update is not Update.APPLY:
                 # Not committed yet, purged meanwhile, or not for others: use it, leave the store alone.
                 return Freshened(Candidate(merged, candidate.body, candidate.tier), response.head)
             return Freshened(await self._parts.store.freshen(candidate, merged), response.head)
         if isinstance(outcome, PassOn | ServerFailure):
-            return Private(response, Reason.PRECONDITION)
+            return Private(response, Reason.PRECONDITION, plan.asked_for)
         return self._storing(plan, response)
 
     @staticmethod
@@ -222,71 +214,14 @@ class Flights:
                 return candidate
         raise AssertionError("a validation freshens one of its candidates")
 
-    def _storing(self, plan: Plan, response: UpstreamResponse) -> Store | Private:
+    def _storing(self, plan: Plan, response: UpstreamResponse) -> Store | StorePart | Private:
         if response.is_private_connection:
             # RFC 4559 §6: whoever authenticated the connection is the only one this is for.
-            return Private(response, Reason.AUTHORIZATION)
-        verdict = storing.decide(plan.request, plan.asked, response.head, response.timing, self._parts.caching)
-        if isinstance(verdict, DoNotStore):
-            return Private(response, verdict.reason)
-        return verdict
-
-    def _begin_filling(
-        self, flight: Flight, response: UpstreamResponse, verdict: Store
-    ) -> tuple[Filling, BodyWriter | None]:
-        parts = self._parts
-        # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
-        is_kept = not flight.is_doomed and not response.is_close_delimited
-        writer = parts.store.begin(verdict.stored, response.length) if is_kept else None
-        spool = Spool(writer, response.length, parts.keep_bytes, parts.spools, lambda: self._unread(flight))
-        flight.spool = spool
-        flight.candidate = Candidate(
-            verdict.stored.with_body(0, 0, response.length), SpoolBody(spool), "flight"
+            return Private(response, Reason.AUTHORIZATION, plan.asked_for)
+        decide = combining.decide_part if response.head.status == 206 else storing.decide
+        verdict = decide(
+            plan.request, plan.asked, response.head, response.timing, self._parts.caching, plan.key
         )
-        if not flight.is_doomed:
-            self._filling.setdefault(flight.plan.key, []).append(flight)
-        reader = spool.open(None) if flight.has_initiator else None
-        reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
-        if response.is_close_delimited:
-            reason = Reason.UNDELIMITED
-        return Filling(flight.candidate, response.head, reader, reason), writer
-
-    async def _fill(self, flight: Flight, response: UpstreamResponse, writer: BodyWriter | None) -> None:
-        spool, candidate = flight.spool, flight.candidate
-        assert spool is not None
-        assert candidate is not None
-        try:
-            while piece := await response.read():
-                await spool.append(piece)
-            spool.finish()
-            whole = spool.whole()
-            if writer is not None and not flight.is_doomed:
-                await writer.commit(candidate.stored, whole)
-        except (UpstreamError, ClientGone) as error:
-            spool.fail(error)
-        finally:
-            if not spool.is_finished:
-                spool.fail(
-                    UpstreamError(
-                        Reason.CONNECTION_TERMINATED,
-                        flight.plan.outgoing.origin.host,
-                        "the fetch was given up",
-                        before_head=False,
-                    )
-                )
-            filling = self._filling.get(flight.plan.key)
-            if filling is not None and flight in filling:
-                filling.remove(flight)
-                if not filling:
-                    del self._filling[flight.plan.key]
-            response.close()
-            if writer is not None:
-                writer.abort()
-            spool.close()
-
-    def _unread(self, flight: Flight) -> None:
-        spool = flight.spool
-        if spool is None or flight.task is None or flight.waiters:
-            return
-        if flight.is_doomed or not worth_finishing(spool.received, spool.length, self._parts.abandon):
-            flight.task.cancel()
+        if isinstance(verdict, DoNotStore):
+            return Private(response, verdict.reason, plan.asked_for)
+        return verdict

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from cachetools import TTLCache
+
 from cacheproxy.caching import invalidation, storing
 from cacheproxy.caching.key import has_routing_field
 from cacheproxy.caching.storing import Store
@@ -14,7 +16,9 @@ from cacheproxy.engine.outcome import Filling, Plan, Private
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.cache_control import parse_request_directives
 from cacheproxy.http.forwarding import outbound_request_fields
-from cacheproxy.policy.rules import timeouts_for
+from cacheproxy.http.message import RequestHead
+from cacheproxy.http.uri import TargetUri
+from cacheproxy.policy.rules import placed, timeouts_for
 from cacheproxy.ports import Answer, Exchange, Interim, UpstreamRequest, UpstreamResponse
 from cacheproxy.reasons import Reason
 
@@ -38,16 +42,25 @@ class _ResponseStream:
         self._response.close()
 
 
+_KEEP_CODINGS_S = 3600.0
+
+
 class Forwarder:
     """Forwards exchanges; invalidates what unsafe methods change."""
 
     def __init__(self, parts: Parts, flights: Flights) -> None:
         self.parts = parts
         self._flights = flights
+        # Hosts whose codings could not be undone: there clients' own Accept-Encoding goes out for a while.
+        self.keep_codings: TTLCache[str, bool] = TTLCache(
+            parts.unshareable_keys, _KEEP_CODINGS_S, timer=parts.monotonic
+        )
 
-    def outgoing(self, exchange: Exchange, *, on_interim: Interim | None) -> UpstreamRequest:
-        """The request as the origin gets it, without conditions of ours."""
-        request = exchange.head
+    def outgoing(
+        self, exchange: Exchange, *, on_interim: Interim | None, request: RequestHead | None = None
+    ) -> UpstreamRequest:
+        """The request as the origin gets it, without conditions of ours; `request` in place of the client's."""
+        request = request or exchange.head
         target = request.target
         assert target is not None
         fields = lowered_max_forwards(request.fields, request.method)
@@ -70,12 +83,16 @@ class Forwarder:
             affinity=exchange.affinity,
         )
 
+    def key_of(self, target: TargetUri) -> str:
+        """The key under which a GET of `target` is stored."""
+        return placed(target, self.parts.rules, self.parts.caching.drop_query).key
+
     async def forward(self, exchange: Exchange, reason: Reason) -> Answer:
         """The origin's answer, for this client; the store is touched only as the method demands."""
         response = await self.parts.upstream.fetch(self.outgoing(exchange, on_interim=exchange.on_interim))
         request = exchange.head
         exchange.record.reason = reason
-        for key in invalidation.targets(request, response.head):
+        for key in invalidation.targets(request, response.head, self.key_of):
             self.parts.store.invalidate(key)
             self._flights.invalidate(key)
         if request.method == "POST" and not has_routing_field(request.fields):
@@ -83,7 +100,9 @@ class Forwarder:
             asked = parse_request_directives(request.fields)
             verdict = storing.decide(request, asked, response.head, response.timing, self.parts.caching)
             if isinstance(verdict, Store) and not response.is_private_connection:
-                plan = Plan(request, asked, self.outgoing(exchange, on_interim=None), verdict.stored.key)
+                # Asking again would be another POST: what breaks off stays cut.
+                outgoing = self.outgoing(exchange, on_interim=None)
+                plan = Plan(request, asked, outgoing, verdict.stored.key, None)
                 return self.filling_answer(self._flights.adopt(plan, response, verdict), reason)
         return self.private_answer(Private(response, reason), reason)
 
@@ -95,4 +114,4 @@ class Forwarder:
     def filling_answer(self, outcome: Filling, reason: Reason) -> Answer:
         """The answer for the client whose request started a flight: all that the origin sent, cookies too."""
         head = forwarded_head(self.parts, outcome.head, reason, outcome.reason)
-        return Answer(head, stream=outcome.reader, length=outcome.candidate.stored.length)
+        return Answer(head, stream=outcome.reader, length=outcome.length)

@@ -5,30 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cacheproxy.caching import reuse
+from cacheproxy.caching.age import current_age
+from cacheproxy.caching.decoding import AskAgain, Decode
 from cacheproxy.caching.entry import StoredResponse
-from cacheproxy.caching.freshening import Update, head_confirms, may_update, merge
-from cacheproxy.caching.key import cache_key, choose
 from cacheproxy.caching.reuse import Decision, Forward, Refuse, ServeStored, Validate
 from cacheproxy.caching.storing import COOKIE_FIELDS
-from cacheproxy.caching.validation import FAILURE_STATUSES, conditional_fields
+from cacheproxy.caching.validation import FAILURE_STATUSES
+from cacheproxy.engine.asking import OWN_CONDITIONS, SHAREABLE, Asking
+from cacheproxy.engine.delivery import Delivery, Instead, LookAgain
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.forward import Forwarder
-from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Plan, Private, close_outcome
-from cacheproxy.engine.serving import Damaged, NotHere, answer_from
-from cacheproxy.engine.spool import SpoolBody
+from cacheproxy.engine.head_request import update_from_head
+from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Private, Restart, close_outcome
+from cacheproxy.engine.serving import Damaged, NotHere
 from cacheproxy.engine.tags import REFRESH_FAILED, forward_tag, hit_tag
 from cacheproxy.errors import CacheproxyError, ClientError, StoreError, UpstreamError
-from cacheproxy.http.cache_control import RequestDirectives, parse_request_directives
 from cacheproxy.http.message import Fields, ResponseHead
-from cacheproxy.ports import Answer, Candidate, Exchange, Interim, UpstreamResponse
+from cacheproxy.ports import Answer, Candidate, Exchange
 from cacheproxy.reasons import Reason
 
 _MAX_WAITS = 3
 _MAX_TURNS = 8
-# Outcomes of a shared fetch may help whoever goes forward for these reasons; the others asked for an
-# answer of their own.
-_SHAREABLE = frozenset({Reason.URI_MISS, Reason.VARY_MISS, Reason.STALE, Reason.STORE_FAILED})
-_OWN_CONDITIONS = frozenset({"if-none-match", "if-modified-since", "range", "if-range"})
 # Refusals of our own: no reason to show an old copy instead.
 _DENIALS = frozenset(
     {
@@ -48,10 +45,11 @@ class Lookup:
         self._flights = flights
         self._parts = forwarder.parts
         self._exchange = exchange
-        self._request = exchange.head
-        self._asked: RequestDirectives = parse_request_directives(exchange.head.fields)
-        assert exchange.head.target is not None
-        self._key = cache_key(exchange.head.target)
+        self._asking = Asking(forwarder, exchange)
+        self._delivery = Delivery(self._parts, flights, self._asking)
+        self._request = self._asking.request
+        self._asked = self._asking.directives
+        self._key = self._asking.key
         self._waits = 0
         self._was_collapsed = False
         self._found: Sequence[Candidate] = ()
@@ -60,6 +58,10 @@ class Lookup:
         """The answer. Raises ClientError, UpstreamError, ClientGone."""
         for _ in range(_MAX_TURNS):
             decision = await self._decide()
+            if isinstance(decision, Validate) and self._fills_gap(decision):
+                # The fetch of the gap says as well whether the rest still holds (If-Range).
+                age = current_age(decision.stored, self._parts.clock.wall())
+                decision = ServeStored(decision.stored, age, Reason.PARTIAL_HIT)
             if isinstance(decision, ServeStored):
                 answer = await self._serve(decision)
             elif isinstance(decision, Refuse):
@@ -76,7 +78,10 @@ class Lookup:
 
     async def _decide(self) -> Decision:
         now = self._parts.clock.wall()
-        self._found = [*self._flights.candidates(self._key), *self._parts.store.lookup_memory(self._key)]
+        self._found = [
+            *self._flights.fillings.candidates(self._key),
+            *self._parts.store.lookup_memory(self._key),
+        ]
         decision = self._judge(now)
         if isinstance(decision, ServeStored):
             return decision
@@ -85,12 +90,19 @@ class Lookup:
         except StoreError:
             return Forward(Reason.STORE_FAILED) if isinstance(decision, Forward) else decision
         # The flights again: one may have committed while the disk was asked.
-        self._found = [*self._flights.candidates(self._key), *stored]
+        self._found = [*self._flights.fillings.candidates(self._key), *stored]
         return self._judge(self._parts.clock.wall())
 
     def _judge(self, now: float) -> Decision:
-        chosen = choose(self._request, [candidate.stored for candidate in self._found])
+        chosen = self._asking.choose(self._found)
         return reuse.decide(self._asked, chosen, bool(self._found), now)
+
+    def _fills_gap(self, decision: Validate) -> bool:
+        candidate = self._candidate(decision.stored)
+        try:
+            return self._request.method == "GET" and self._delivery.has_gap(candidate)
+        except LookAgain:
+            return False
 
     def _candidate(self, stored: StoredResponse) -> Candidate:
         return next(candidate for candidate in self._found if candidate.stored is stored)
@@ -102,20 +114,20 @@ class Lookup:
         candidate = candidate or self._candidate(decision.stored)
         collapsed = candidate.tier == "flight"
         try:
-            answer = await answer_from(
-                self._parts,
-                self._request,
-                candidate,
-                decision.age,
-                decision.reason,
-                collapsed=collapsed,
-                cookies=cookies,
+            answer, reason = await self._delivery.answer(
+                candidate, decision.age, decision.reason, collapsed=collapsed, cookies=cookies
             )
         except Damaged:
             self._parts.store.discard(candidate)
             return None
+        except LookAgain:
+            return None
         except NotHere:
             return await self._forwarder.forward(self._exchange, Reason.RANGE_AHEAD)
+        except Instead as instead:
+            return await self._instead(candidate, instead.outcome)
+        if reason is not decision.reason:
+            decision = ServeStored(decision.stored, decision.age, reason, decision.revalidate)
         if not collapsed:
             self._parts.store.touch(candidate)
         if decision.revalidate:
@@ -130,15 +142,27 @@ class Lookup:
 
     def _revalidate_in_background(self, candidate: Candidate) -> None:
         if self._flights.pending(self._key) is None:
-            plan = self._plan(Validate(candidate.stored, Reason.STALE), candidate, on_interim=None)
+            plan = self._asking.plan(Validate(candidate.stored, Reason.STALE), candidate, self._found, None)
             flight = self._flights.start(plan, shareable=True)
             flight.has_initiator = False
+
+    async def _instead(self, candidate: Candidate, outcome: FlightOutcome) -> Answer | None:
+        """The origin did not continue what is stored in part."""
+        if isinstance(outcome, Restart):
+            if outcome.discard:
+                self._parts.store.discard(candidate)
+                self._flights.fillings.invalidate(self._key)
+            return None
+        decision = Forward(Reason.STALE, candidate.stored)
+        if isinstance(outcome, Filling):
+            return await self._serve_replacement(outcome, decision.reason)
+        return await self._conclude(decision, None, outcome, was_validation=False)
 
     async def _go_forward(self, decision: Validate | Forward) -> Answer | None:
         if self._request.method == "HEAD":
             return await self._head(decision)
         stale = None if decision.stored is None else self._candidate(decision.stored)
-        pending = self._flights.pending(self._key) if decision.reason in _SHAREABLE else None
+        pending = self._flights.pending(self._key) if decision.reason in SHAREABLE else None
         if pending is not None and self._waits < _MAX_WAITS:
             self._waits += 1
             outcome = await pending.wait()
@@ -146,40 +170,10 @@ class Lookup:
             if isinstance(outcome, Failed):
                 return await self._failed(outcome.error, stale)
             return None
-        plan = self._plan(decision, stale, on_interim=self._exchange.on_interim)
-        flight = self._flights.start(plan, shareable=self._is_shareable(decision))
+        plan = self._asking.plan(decision, stale, self._found, self._exchange.on_interim)
+        flight = self._flights.start(plan, shareable=self._asking.is_shareable(decision))
         was_validation = plan.unconditional is not None
         return await self._conclude(decision, stale, await flight.lead(), was_validation)
-
-    def _is_shareable(self, decision: Validate | Forward) -> bool:
-        names = self._request.fields.names()
-        target = self._request.target
-        assert target is not None
-        return (
-            decision.reason in _SHAREABLE
-            and not self._asked.no_store
-            and target.origin not in self._exchange.affinity.pinned
-            and "authorization" not in names
-            and (isinstance(decision, Validate) or _OWN_CONDITIONS.isdisjoint(names))
-        )
-
-    def _plan(
-        self, decision: Validate | Forward, stale: Candidate | None, *, on_interim: Interim | None
-    ) -> Plan:
-        outgoing = self._forwarder.outgoing(self._exchange, on_interim=on_interim)
-        plan = Plan(self._request, self._asked, outgoing, self._key)
-        variants = [candidate for candidate in self._found if candidate.stored.etag is not None]
-        chosen = stale if isinstance(decision, Validate) else None
-        has_own = not _OWN_CONDITIONS.isdisjoint(self._request.fields.names())
-        if chosen is not None or (decision.reason is Reason.VARY_MISS and variants and not has_own):
-            plan.chosen, plan.variants = chosen, variants
-            plan.unconditional = outgoing.fields.without(_OWN_CONDITIONS)
-            outgoing.fields = conditional_fields(
-                outgoing.fields,
-                None if chosen is None else chosen.stored,
-                [variant.stored for variant in variants],
-            )
-        return plan
 
     async def _conclude(
         self,
@@ -197,17 +191,37 @@ class Lookup:
             return await self._serve_freshened(outcome)
         if isinstance(outcome, Filling):
             names = self._request.fields.names()
-            if was_validation and not _OWN_CONDITIONS.isdisjoint(names):
+            if outcome.head.status != 206 and not OWN_CONDITIONS.isdisjoint(names):
                 # The client's own conditions and ranges are about the new response now.
-                return await self._serve_replacement(outcome)
-            return self._forwarder.filling_answer(outcome, decision.reason)
+                return await self._serve_replacement(outcome, decision.reason)
+            return await self._pass_on(outcome, decision.reason)
+        if isinstance(outcome, Restart):
+            return None
         status = outcome.response.head.status
         if stale is not None and status in FAILURE_STATUSES:
             served = await self._serve_stale(stale, status)
             if served is not None:
                 await close_outcome(outcome)
                 return served
-        return self._forwarder.private_answer(outcome, decision.reason)
+        return await self._pass_on(outcome, decision.reason)
+
+    async def _pass_on(self, outcome: Filling | Private, reason: Reason) -> Answer | None:
+        """The origin's answer to its client; None where its coding must be asked for in another way."""
+        how = self._asking.coding(outcome.head.fields, outcome.asked_for)
+        if isinstance(how, AskAgain):
+            self._asking.give_up_upgrade(remember=True)
+            await close_outcome(outcome)
+            return None
+        if isinstance(outcome, Filling):
+            answer = self._forwarder.filling_answer(outcome, reason)
+        else:
+            answer = self._forwarder.private_answer(outcome, reason)
+        if not isinstance(how, Decode):
+            return answer
+        try:
+            return await self._delivery.undo(answer, how.codings[0])
+        except LookAgain:
+            return None
 
     async def _serve_freshened(self, outcome: Freshened) -> Answer | None:
         cookies = _cookies(outcome.head)
@@ -215,20 +229,14 @@ class Lookup:
         decision = ServeStored(stored, max(0.0, stored.corrected_initial_age), Reason.REVALIDATED)
         return await self._serve(decision, cookies=cookies, candidate=outcome.candidate)
 
-    async def _serve_replacement(self, outcome: Filling) -> Answer | None:
-        cookies = _cookies(outcome.head)
+    async def _serve_replacement(self, outcome: Filling, reason: Reason) -> Answer | None:
         stored = outcome.candidate.stored
         try:
-            answer = await answer_from(
-                self._parts,
-                self._request,
-                outcome.candidate,
-                stored.corrected_initial_age,
-                Reason.HIT,
-                cookies=cookies,
+            answer, _ = await self._delivery.answer(
+                outcome.candidate, stored.corrected_initial_age, Reason.HIT, cookies=_cookies(outcome.head)
             )
-        except NotHere:
-            return self._forwarder.filling_answer(outcome, Reason.STALE)
+        except (NotHere, LookAgain, Damaged, Instead):
+            return await self._pass_on(outcome, reason)
         # The new answer follows the spool by itself; only now, so that the fetch has a reader all along.
         await close_outcome(outcome)
         return answer
@@ -251,31 +259,22 @@ class Lookup:
             self._exchange.record.tag = REFRESH_FAILED
         return answer
 
-    async def _head(self, decision: Validate | Forward) -> Answer:
+    async def _head(self, decision: Validate | Forward) -> Answer | None:
         """HEAD goes to the origin as it is; a 200 says whether the stored GET response still holds."""
         stale = None if decision.stored is None else self._candidate(decision.stored)
+        request = self._asking.upgraded or self._request
         try:
-            outgoing = self._forwarder.outgoing(self._exchange, on_interim=self._exchange.on_interim)
-            response = await self._parts.upstream.fetch(outgoing)
+            response = await self._parts.upstream.fetch(
+                self._asking.outgoing(request, self._exchange.on_interim)
+            )
         except UpstreamError as error:
             return await self._failed(error, stale)
         if stale is not None and response.head.status == 200:
             # RFC 9111 §4.3.5
-            await self._update_from_head(stale, response)
+            await update_from_head(self._parts, request, stale, response)
         self._exchange.record.reason = decision.reason
-        return self._forwarder.private_answer(Private(response, Reason.METHOD), decision.reason)
-
-    async def _update_from_head(self, stale: Candidate, response: UpstreamResponse) -> None:
-        update = may_update(self._request, response.head, is_private_connection=response.is_private_connection)
-        if update is Update.DROP:
-            self._parts.store.invalidate(self._key)
-        elif isinstance(stale.body, SpoolBody):
-            return
-        elif not head_confirms(stale.stored, response.head):
-            await self._parts.store.freshen(stale, stale.stored.stale())
-        elif update is Update.APPLY:
-            merged = merge(stale.stored, response.head, response.timing, self._parts.caching)
-            await self._parts.store.freshen(stale, merged)
+        asked_for = self._asking.asked_for if request is not self._request else ()
+        return await self._pass_on(Private(response, Reason.METHOD, asked_for), decision.reason)
 
 
 def _cookies(head: ResponseHead) -> Fields | None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from cacheproxy.engine.spool import SpoolReader
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.cache_control import RequestDirectives
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.ports import Candidate, UpstreamRequest, UpstreamResponse
 from cacheproxy.reasons import Reason
+
+
+class Closing(Protocol):
+    """A stream of body that must be closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Itself."""
+
+    async def __anext__(self) -> bytes:
+        """The next piece."""
+
+    async def aclose(self) -> None:
+        """Leave."""
 
 
 @dataclass(slots=True)
@@ -19,8 +32,14 @@ class Filling:
 
     candidate: Candidate
     head: ResponseHead
-    reader: SpoolReader | None
+    reader: Closing | None
+    length: int | None
     reason: Reason
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """The codings that the fetch asked for in the client's stead."""
+        return self.candidate.stored.asked_for
 
 
 @dataclass(slots=True)
@@ -29,6 +48,12 @@ class Private:
 
     response: UpstreamResponse
     reason: Reason
+    asked_for: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> ResponseHead:
+        """What the origin sent."""
+        return self.response.head
 
 
 @dataclass(slots=True)
@@ -40,13 +65,20 @@ class Freshened:
 
 
 @dataclass(slots=True)
+class Restart:
+    """What is stored in part cannot be completed: drop it where `discard` is set, and look again."""
+
+    discard: bool
+
+
+@dataclass(slots=True)
 class Failed:
     """The origin failed before a head came."""
 
     error: CacheproxyError
 
 
-FlightOutcome = Filling | Private | Freshened | Failed
+FlightOutcome = Filling | Private | Freshened | Restart | Failed
 
 
 @dataclass(slots=True)
@@ -57,6 +89,10 @@ class Plan:
     asked: RequestDirectives
     outgoing: UpstreamRequest
     key: str
+    # The same request once more, without conditions and ranges: for the rest of a body that breaks off.
+    again: Callable[[], UpstreamRequest] | None
+    # The codings that it asks for although the client did not.
+    asked_for: tuple[str, ...] = ()
     chosen: Candidate | None = None
     variants: Sequence[Candidate] = ()
     # Outgoing fields without our conditions, for the case that a 304 fits nothing we hold.

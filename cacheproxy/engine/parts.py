@@ -31,6 +31,9 @@ class Parts:
     spools: SpoolBudget = field(default_factory=SpoolBudget)
     keep_bytes: int = 4 * 1024 * 1024
     join_gap_bytes: int = 1024 * 1024
+    # Content codings that are asked for in clients' stead, the best first; none: never.
+    codings: tuple[str, ...] = ("zstd", "br", "gzip")
+    decoded_bytes: int = 1024 * 1024 * 1024
     absolute_https: bool = True
     unshareable_s: float = 30.0
     unshareable_keys: int = 10_000

@@ -7,8 +7,8 @@ from hashlib import blake2b
 
 from cacheproxy.caching import partial, preconditions
 from cacheproxy.engine.answers import stored_fields
+from cacheproxy.engine.assembly import AssembledBody
 from cacheproxy.engine.parts import Parts
-from cacheproxy.engine.spool import SpoolBody
 from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.http.ranges import Slice, format_content_range
@@ -92,7 +92,7 @@ async def answer_from(
 
 async def _open(body: BodySource, part: Slice | None) -> AsyncIterator[bytes]:
     stream = body.read(part)
-    if isinstance(body, SpoolBody):
+    if isinstance(body, AssembledBody):
         return stream
     try:
         first = await anext(stream, b"")
@@ -114,8 +114,10 @@ async def _ranged(parts: Parts, request: RequestHead, candidate: Candidate, fiel
         return Answer(
             ResponseHead(416, "Range Not Satisfiable", fields.replaced("Content-Range", f"bytes */{length}"))
         )
-    if isinstance(candidate.body, SpoolBody) and (
-        max(part.start for part in plan.slices) > candidate.body.available + parts.join_gap_bytes
+    if (
+        isinstance(candidate.body, AssembledBody)
+        and not candidate.body.assembly.is_resumable
+        and max(part.start for part in plan.slices) > candidate.body.available + parts.join_gap_bytes
     ):
         raise NotHere
     if len(plan.slices) == 1:

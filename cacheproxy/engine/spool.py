@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import BodyWriter
 
 
@@ -28,10 +27,10 @@ class SpoolBudget:
 class SpoolReader:
     """One reader's place. Close it; the last one to close may end the fetch."""
 
-    def __init__(self, spool: Spool, part: Slice | None) -> None:
+    def __init__(self, spool: Spool, start: int, end: int | None) -> None:
         self._spool = spool
-        self.position = 0 if part is None else part.start
-        self._end = None if part is None else part.end
+        self.position = start
+        self._end = end
         self._is_closed = False
 
     def __aiter__(self) -> SpoolReader:
@@ -169,16 +168,32 @@ class Spool:
 
     def can_read_from(self, offset: int) -> bool:
         """Whether a reader may still begin at `offset`: in the window, or readable from the store."""
-        if self._error is not None:
+        if self._error is not None and offset >= self.received:
+            return False
+        if self._is_over and not self._readers:
             return False
         return self._start <= offset or self._readable() >= self._start
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the body broke off."""
+        return self._error is not None
+
+    def begin(self, writer: BodyWriter | None, length: int | None) -> None:
+        """Bytes will come; only now it is known where they are stored."""
+        self.length = length
+        self._writer = writer
+        if writer is not None:
+            writer.on_progress = self._wake_feeder
+            for _ in self._readers:
+                writer.pin()
 
     def _readable(self) -> int:
         return self._writer.readable if self._writer is not None and not self._is_over else 0
 
-    def open(self, part: Slice | None) -> SpoolReader:
-        """A reader from the start of `part`; it counts from now on."""
-        reader = SpoolReader(self, part)
+    def open(self, start: int = 0, end: int | None = None) -> SpoolReader:
+        """A reader of the bytes from `start` on; it counts from now on."""
+        reader = SpoolReader(self, start, end)
         self._readers.add(reader)
         if self._writer is not None:
             self._writer.pin()
@@ -228,25 +243,3 @@ class Spool:
     def _wake_feeder(self) -> None:
         if self._feeder is not None and not self._feeder.done():
             self._feeder.set_result(None)
-
-
-class SpoolBody:
-    """The body of a flight, as look-ups see it."""
-
-    __slots__ = ("spool",)
-
-    def __init__(self, spool: Spool) -> None:
-        self.spool = spool
-
-    @property
-    def available(self) -> int:
-        """What has arrived."""
-        return self.spool.received
-
-    def whole(self) -> None:
-        """Not complete yet."""
-        return
-
-    def read(self, part: Slice | None) -> SpoolReader:
-        """Follow the fetch."""
-        return self.spool.open(part)

@@ -145,15 +145,15 @@ class TieredBodyWriter:
         if self._disk is None or not await self._finish_rows():
             self.abort()
             return in_memory
-        if self._disk.is_removed(stored):
+        if self._disk.changes.is_removed(stored):
             self.abort()
             return None
         self._is_ended = True
-        self._disk.replace_older(stored)
-        done = self._disk.publish(stored, self._received, self._release, self._writer)
+        self._disk.changes.replace_older(stored)
+        done = self._disk.changes.publish(stored, self._received, self._release, self._writer)
         if in_memory is not None:
             return in_memory
-        if not await done or self._disk.is_removed(stored):
+        if not await done or self._disk.changes.is_removed(stored):
             return None
         candidate = Candidate(stored, self._disk.body_of(stored), "disk")
         self._memory.replace_older(stored)

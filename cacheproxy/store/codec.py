@@ -10,7 +10,7 @@ from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, ResponseHead
 
-_VERSION = 1
+_VERSION = 2
 
 
 def encode(stored: StoredResponse) -> bytes:
@@ -25,6 +25,7 @@ def encode(stored: StoredResponse) -> bytes:
             stored.variant,
             stored.timing.request_time,
             stored.timing.response_time,
+            stored.asked_for,
         ],
         ensure_ascii=False,
         separators=(",", ":"),
@@ -44,7 +45,9 @@ def decode(
 ) -> StoredResponse:
     """The stored response again. Raises StoreError for another version or damaged bytes."""
     try:
-        version, status, phrase, lines, nominated, variant, request_time, response_time = json.loads(data)
+        version, status, phrase, lines, nominated, variant, request_time, response_time, codings = json.loads(
+            data
+        )
         if version != _VERSION:
             raise StoreError(f"stored format {version} is not {_VERSION}")
         head = ResponseHead(
@@ -62,6 +65,7 @@ def decode(
             body_id=body_id,
             length=None if length < 0 else length,
             held=extents.from_text(parts) if parts else None,
+            asked_for=tuple(str(coding) for coding in codings),
             forced_stale=forced_stale,
         )
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

@@ -61,7 +61,7 @@ class TieredStore:
 
     async def keep_part(self, stored: StoredResponse) -> Candidate | None:
         """Publish an incomplete response, or one that has just been completed; its rows are in the store."""
-        if self._disk is None or not await self._disk.keep_part(stored):
+        if self._disk is None or not await self._disk.changes.keep_part(stored):
             return None
         candidate = Candidate(stored, self._disk.body_of(stored), "disk")
         self._memory.replace_older(stored)
@@ -85,20 +85,20 @@ class TieredStore:
         updated = Candidate(stored, candidate.body, candidate.tier)
         self._memory.update(updated)
         if self._disk is not None:
-            self._disk.update_head(stored)
+            self._disk.changes.update_head(stored)
         return updated
 
     def discard(self, candidate: Candidate) -> None:
         """Drop one stored response."""
         self._memory.drop(candidate.stored.entry_id)
         if self._disk is not None:
-            self._disk.discard(candidate.stored.entry_id)
+            self._disk.changes.discard(candidate.stored.entry_id)
 
     def invalidate(self, key: str) -> None:
         """Drop everything under `key`."""
         self._memory.drop_key(key)
         if self._disk is not None:
-            self._disk.remove_key(key)
+            self._disk.changes.remove_key(key)
 
     async def purge(self, selector: Selector, *, dry_run: bool, soft: bool) -> int:
         """Remove (or mark stale) what `selector` means. Raises StoreError."""
@@ -114,9 +114,9 @@ class TieredStore:
                     self._memory.put(replace(candidate, stored=candidate.stored.stale()))
         if self._disk is not None:
             if soft:
-                await self._disk.mark_stale(list(chosen))
+                await self._disk.changes.mark_stale(list(chosen))
             else:
-                await self._disk.remove(list(chosen))
+                await self._disk.changes.remove(list(chosen))
             # A look-up under way may have brought one back in the meantime.
             for entry_id in chosen:
                 self._memory.drop(entry_id)

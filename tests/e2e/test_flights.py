@@ -64,7 +64,9 @@ async def test_the_first_client_leaving_changes_nothing(origin: Origin, proxy: A
     await first.send(f"GET {origin.url('/big')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await first.head()
     others = await many(connect, proxy, origin.url("/big"), 3)
-    while proxy.engine.flights.candidates(origin.url("/big"))[0].body.spool._readers.__len__() < 4:  # type: ignore[attr-defined]
+    (filling,) = proxy.engine.flights.fillings.candidates(origin.url("/big"))
+    (part,) = filling.body.assembly.parts  # type: ignore[attr-defined]
+    while len(part.spool._readers) < 4:
         await asyncio.sleep(0)
     first.reset()
     gate.opened.set()

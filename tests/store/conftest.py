@@ -177,7 +177,7 @@ class House:
         if self._disk is not None:
             async with asyncio.timeout(10):
                 with suppress(StoreError):
-                    await self._disk.mark_stale([0])
+                    await self._disk.changes.mark_stale([0])
 
     def forget_memory(self) -> None:
         """Empty the memory tier, so that look-ups go to disk."""

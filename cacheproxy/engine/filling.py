@@ -1,0 +1,290 @@
+"""Bodies on their way: fetches feed assemblies, readers follow, the store keeps what has arrived."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cacheproxy.caching import combining, storing
+from cacheproxy.caching.abandonment import worth_finishing
+from cacheproxy.caching.combining import StorePart
+from cacheproxy.caching.extents import covers
+from cacheproxy.caching.freshening import Update, may_update, merge
+from cacheproxy.caching.storing import Store
+from cacheproxy.engine.assembly import Assembly, AssemblyReader, FetchPart, Part, union
+from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Plan, Private, Restart
+from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.spool import Spool
+from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
+from cacheproxy.http.ranges import Slice
+from cacheproxy.ports import BodyWriter, Candidate, UpstreamResponse
+from cacheproxy.reasons import Reason
+from cacheproxy.tasks import TaskGroup
+
+log = logging.getLogger("cacheproxy")
+
+
+class Fillings:
+    """All assemblies to which fetches add at the moment, by key."""
+
+    def __init__(self, parts: Parts, tasks: TaskGroup) -> None:
+        self._parts = parts
+        self._tasks = tasks
+        self._assemblies: dict[str, list[Assembly]] = {}
+
+    def keys(self) -> Iterable[str]:
+        """Keys with something under way."""
+        return self._assemblies.keys()
+
+    def candidates(self, key: str) -> list[Candidate]:
+        """Responses of `key` under way that whoever comes now can have from any byte on."""
+        found = self._assemblies.get(key)
+        return [one.candidate for one in found if one.can_serve()] if found else []
+
+    def assembly_of(self, candidate: Candidate) -> Assembly:
+        """The assembly of an incomplete stored response: the one under way, or a new one."""
+        stored = candidate.stored
+        for assembly in self._assemblies.get(stored.key, ()):
+            if stored.entry_id and assembly.stored.entry_id == stored.entry_id:
+                return assembly
+        return Assembly(stored.key, stored, candidate.body, self._parts.join_gap_bytes)
+
+    def invalidate(self, key: str) -> None:
+        """What is under way for `key` is neither shared any further nor stored."""
+        for assembly in self._assemblies.pop(key, ()):
+            assembly.is_doomed = True
+
+    def _register(self, assembly: Assembly) -> None:
+        if not assembly.is_doomed:
+            group = self._assemblies.setdefault(assembly.key, [])
+            if assembly not in group:
+                group.append(assembly)
+
+    def _end(self, assembly: Assembly, part: Part) -> None:
+        if part in assembly.parts:
+            assembly.parts.remove(part)
+        group = self._assemblies.get(assembly.key)
+        if group is not None and assembly in group and not assembly.is_running:
+            group.remove(assembly)
+            if not group:
+                del self._assemblies[assembly.key]
+
+    def fetcher(self, plan: Plan) -> FetchPart | None:
+        """Fetches gaps with the request of `plan`; None where it must not be repeated."""
+        if plan.again is None:
+            return None
+
+        def fetch(assembly: Assembly, start: int, end: int | None) -> Part:
+            return self.fetch_part(assembly, start, end, plan)
+
+        return fetch
+
+    # a response whose head has come
+
+    def start(
+        self,
+        plan: Plan,
+        response: UpstreamResponse,
+        verdict: Store | StorePart,
+        *,
+        has_reader: bool = True,
+        is_doomed: bool = False,
+    ) -> Filling:
+        """Have a response stored and shared; `has_reader`: the one who asked reads it."""
+        options = self._parts
+        stored = verdict.stored.with_codings(plan.asked_for)
+        is_part = isinstance(verdict, StorePart)
+        start, end, complete = 0, response.length, response.length
+        if isinstance(verdict, StorePart):
+            start, end, complete = verdict.part.start, verdict.part.end, stored.length
+        # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
+        is_kept = not is_doomed and not response.is_close_delimited
+        writer = options.store.begin(stored, complete, start=start, is_part=is_part) if is_kept else None
+        place = (writer.entry_id, writer.body_id) if writer is not None else (0, 0)
+        assembly = Assembly(plan.key, stored.with_body(*place, complete), None, options.join_gap_bytes)
+        assembly.is_doomed = is_doomed
+        part = self._part(assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
+        part.spool.begin(writer, None if end is None else end - start)
+        part.judged.set_result(None)
+        reader = AssemblyReader(assembly, start, end, self.fetcher(plan)) if has_reader else None
+        part.task = self._tasks.spawn(_task_name(plan.key), self._fill(assembly, part, response, writer))
+        reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
+        if response.is_close_delimited:
+            reason = Reason.UNDELIMITED
+        return Filling(assembly.candidate, response.head, reader, response.length, reason)
+
+    def _part(self, assembly: Assembly, start: int, end: int | None, *, keep_bytes: int) -> Part:
+        length = None if end is None else end - start
+        part: Part
+        spool = Spool(None, length, keep_bytes, self._parts.spools, lambda: self._unread(assembly, part))
+        part = Part(start, end, spool)
+        assembly.parts.append(part)
+        self._register(assembly)
+        return part
+
+    async def _fill(
+        self, assembly: Assembly, part: Part, response: UpstreamResponse, writer: BodyWriter | None
+    ) -> None:
+        spool = part.spool
+        host = response_host(assembly)
+        try:
+            left = None if part.end is None else part.end - part.start
+            while piece := await response.read():
+                if left is not None:
+                    left -= len(piece)
+                    if left < 0:
+                        raise UpstreamError(
+                            Reason.HTTP_RESPONSE_BODY_SIZE, host, "more bytes than announced", before_head=False
+                        )
+                await spool.append(piece)
+            if left:
+                raise UpstreamError(
+                    Reason.HTTP_RESPONSE_INCOMPLETE, host, "fewer bytes than announced", before_head=False
+                )
+            spool.finish()
+        except (UpstreamError, ClientGone) as error:
+            spool.fail(error)
+        finally:
+            if not spool.is_finished:
+                spool.fail(
+                    UpstreamError(
+                        Reason.CONNECTION_TERMINATED, host, "the fetch was given up", before_head=False
+                    )
+                )
+            response.close()
+            try:
+                if writer is not None and not assembly.is_doomed:
+                    await self._keep(assembly, part, writer)
+            finally:
+                if writer is not None:
+                    writer.abort()
+                self._end(assembly, part)
+                spool.close()
+
+    async def _keep(self, assembly: Assembly, part: Part, writer: BodyWriter) -> None:
+        spool, stored = part.spool, assembly.stored
+        if spool.is_finished and part.start == 0 and part.end in (None, stored.length):
+            await writer.commit(stored, spool.whole())
+            return
+        if not assembly.is_resumable or not spool.received:
+            return
+        count = await writer.flush()
+        if not count or assembly.is_doomed:
+            return
+        assembly.held = union(assembly, Slice(part.start, part.start + count))
+        stored = assembly.stored
+        is_complete = stored.length is not None and covers(assembly.held, Slice(0, stored.length))
+        candidate = await self._parts.store.keep_part(
+            replace(stored, held=None if is_complete else assembly.held)
+        )
+        if candidate is not None:
+            assembly.body = candidate.body
+
+    def _unread(self, assembly: Assembly, part: Part) -> None:
+        spool = part.spool
+        if part.task is None or spool.is_finished or spool.has_failed:
+            return
+        if assembly.is_doomed or not worth_finishing(spool.received, spool.length, self._parts.abandon):
+            part.task.cancel()
+
+    # gaps
+
+    def fetch_part(self, assembly: Assembly, start: int, end: int | None, plan: Plan) -> Part:
+        """Fetch bytes `start` to `end` of what `assembly` holds the rest of."""
+        part = self._part(assembly, start, end, keep_bytes=0)
+        part.task = self._tasks.spawn(_task_name(plan.key), self._run_part(assembly, part, plan))
+        return part
+
+    async def _run_part(self, assembly: Assembly, part: Part, plan: Plan) -> None:
+        response: UpstreamResponse | None = None
+        outcome: FlightOutcome | None = None
+        try:
+            assert plan.again is not None
+            request = plan.again()
+            request.fields = combining.part_fields(request.fields, assembly.stored, part.start, part.end)
+            response = await self._parts.upstream.fetch(request)
+            verdict = combining.judge(assembly.stored, part.start, part.end, response.head)
+            if isinstance(verdict, combining.Joins):
+                writer = self._join(assembly, part, plan, response, verdict)
+                filling, response = response, None
+                part.judged.set_result(None)
+                await self._fill(assembly, part, filling, writer)
+                return
+            log.info("%s: a part does not join what is stored: %s", _task_name(plan.key), verdict.why)
+            self._end(assembly, part)
+            outcome = self._instead(plan, part, response)
+            if not isinstance(outcome, Restart):
+                response = None
+        except CacheproxyError as error:
+            outcome = Failed(error)
+        finally:
+            given_up = self._given_up(assembly)
+            if not part.judged.done():
+                part.judged.set_result(Failed(given_up) if outcome is None else outcome)
+            part.spool.fail(outcome.error if isinstance(outcome, Failed) else given_up)
+            self._end(assembly, part)
+            part.spool.close()
+            if response is not None:
+                response.close()
+
+    def _given_up(self, assembly: Assembly) -> UpstreamError:
+        return UpstreamError(
+            Reason.CONNECTION_TERMINATED,
+            response_host(assembly),
+            "the origin has another version of what was begun",
+            before_head=False,
+        )
+
+    def _join(
+        self,
+        assembly: Assembly,
+        part: Part,
+        plan: Plan,
+        response: UpstreamResponse,
+        verdict: combining.Joins,
+    ) -> BodyWriter | None:
+        part.end = verdict.part.end
+        update = may_update(plan.request, response.head, is_private_connection=response.is_private_connection)
+        stored = assembly.stored
+        if update is Update.APPLY:
+            # RFC 9111 §3.4: the fields of the newest part hold for all.
+            stored = merge(stored, response.head, response.timing, self._parts.caching)
+        elif update is Update.DROP:
+            self._parts.store.invalidate(assembly.key)
+            self.invalidate(assembly.key)
+        if stored.length is None and verdict.complete is not None:
+            stored = replace(stored, length=verdict.complete)
+        part.is_shared = update is Update.APPLY and not response.is_private_connection
+        writer = None
+        if part.is_shared and not assembly.is_doomed:
+            writer = self._parts.store.begin(stored, stored.length, start=part.start, is_part=True)
+            if writer is not None and not stored.entry_id:
+                stored = stored.with_body(writer.entry_id, writer.body_id, stored.length)
+        assembly.stored = stored
+        part.spool.begin(writer, part.end - part.start)
+        return writer
+
+    def _instead(self, plan: Plan, part: Part, response: UpstreamResponse) -> FlightOutcome:
+        """What a response that does not join becomes; it counts only for somebody who has sent no head yet."""
+        if not part.is_awaited:
+            return Restart(discard=False)
+        if response.head.status in (206, 416):
+            return Restart(discard=True)
+        verdict = storing.decide(
+            plan.request, plan.asked, response.head, response.timing, self._parts.caching, plan.key
+        )
+        if isinstance(verdict, Store) and not response.is_private_connection:
+            return self.start(plan, response, verdict)
+        reason = Reason.AUTHORIZATION if isinstance(verdict, Store) else verdict.reason
+        return Private(response, reason, plan.asked_for)
+
+
+def response_host(assembly: Assembly) -> str:
+    """The host that messages name."""
+    return assembly.key.partition("://")[2].partition("/")[0]
+
+
+def _task_name(key: str) -> str:
+    # Shows in the log when the task fails, so without the query, which may hold secrets.
+    return key.partition("?")[0]

@@ -1,0 +1,143 @@
+"""Changes to what is stored on disk: at once for look-ups, in order for the file, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from cacheproxy.caching import extents
+from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.errors import StoreError
+from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order
+from cacheproxy.store.codec import encode, parts_text, variant_key
+from cacheproxy.store.eviction import weight
+from cacheproxy.store.removed import Removed
+from cacheproxy.store.writer import Writer
+
+_REMOVE = "DELETE FROM entries WHERE entry_id = ?"
+_MARK_STALE = "UPDATE entries SET stale = 1 WHERE entry_id = ?"
+_UPDATE_HEAD = (
+    "UPDATE entries SET stored_at = ?2, stale = ?3, head = ?4, parts = ?5, length = ?6,"
+    " head_checksum = head_checksum(key, body_id, ?6, ?5, ?4) WHERE entry_id = ?1"
+)
+
+
+class Changes:
+    """`writer` is asked for each time: it is another one once the file was replaced."""
+
+    def __init__(
+        self, removed: Removed, writer: Callable[[], Writer], last_entry_id: Callable[[], int]
+    ) -> None:
+        self._removed = removed
+        self._writer = writer
+        self._last_entry_id = last_entry_id
+
+    def publish(
+        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: Writer | None
+    ) -> asyncio.Future[bool]:
+        """Make a response visible whose `held_bytes` are on their way; the future tells whether it is."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        head = encode(stored)
+        size = len(head) + len(stored.key) + held_bytes
+
+        def tell(is_committed: bool) -> None:
+            settled()
+            if not done.done():
+                done.set_result(is_committed)
+
+        entry = EntryRow(
+            stored.entry_id,
+            stored.key,
+            variant_key(stored),
+            stored.body_id,
+            -1 if stored.length is None else stored.length,
+            parts_text(stored),
+            size,
+            weight(size),
+            stored.timing.response_time,
+            head,
+            tell,
+        )
+        (writer or self._writer()).publish(entry)
+        return done
+
+    async def keep_part(self, stored: StoredResponse) -> bool:
+        """Publish what is here of an incomplete response, or of one that is complete now."""
+        if self.is_removed(stored):
+            return False
+        self.replace_older(stored)
+        held_bytes = extents.size(stored.held) if stored.held is not None else stored.length or 0
+        committed = self._removed.add_head(stored)
+        done = await self.publish(stored, held_bytes, _nothing, None)
+        committed()
+        return done and not self.is_removed(stored)
+
+    def update_head(self, stored: StoredResponse) -> None:
+        """Replace an entry's fields; look-ups see the new ones at once."""
+        parameters = (
+            stored.entry_id,
+            stored.timing.response_time,
+            stored.forced_stale,
+            encode(stored),
+            parts_text(stored),
+            -1 if stored.length is None else stored.length,
+        )
+        self._writer().order(Order(_UPDATE_HEAD, [parameters], self._removed.add_head(stored)))
+
+    def replace_older(self, stored: StoredResponse) -> None:
+        """Remove what `stored` takes the place of; look-ups stop finding it at once."""
+        variant, bound = variant_key(stored), stored.entry_id - 1
+        committed = self._removed.add_variant(stored.key, variant, bound)
+        sql = "DELETE FROM entries WHERE key = ? AND variant = ? AND entry_id <= ?"
+        self._writer().order(Order(sql, [(stored.key, variant, bound)], committed))
+
+    def is_removed(self, stored: StoredResponse) -> bool:
+        """Whether an entry was removed or replaced lately."""
+        return self._removed.has(stored.key, stored.entry_id, variant_key(stored))
+
+    def remove_key(self, key: str) -> None:
+        """Remove what is stored under `key`; look-ups stop finding it at once."""
+        bound = self._last_entry_id()
+        sql = "DELETE FROM entries WHERE key = ? AND entry_id <= ?"
+        self._writer().order(Order(sql, [(key, bound)], self._removed.add_key(key, bound)))
+
+    def discard(self, entry_id: int) -> None:
+        """Remove one entry; look-ups stop finding it at once."""
+        self._writer().order(Order(_REMOVE, [(entry_id,)], self._removed.add_ids([entry_id])))
+
+    def forget_all(self) -> int:
+        self._removed.add_all(self._last_entry_id())
+        return self._last_entry_id()
+
+    async def remove(self, entry_ids: list[int]) -> None:
+        """Remove entries, in transactions of bounded size. Raises StoreError."""
+        for page in _pages(entry_ids):
+            await self._have_done(_REMOVE, page, self._removed.add_ids(page))
+
+    async def remove_all(self, first_ids: Callable[[int, int], Awaitable[list[int]]]) -> int:
+        """Remove everything stored until now; look-ups stop finding it at once. How many there were."""
+        bound = self.forget_all()
+        # First what is queued: it may hold entries up to the bound.
+        await self._have_done(_REMOVE, [0], _nothing)
+        total = 0
+        while page := await first_ids(bound, ORDERS_AT_ONCE):
+            await self._have_done(_REMOVE, page, _nothing)
+            total += len(page)
+        return total
+
+    async def mark_stale(self, entry_ids: list[int]) -> None:
+        """Have entries validated before their next use. Raises StoreError."""
+        for page in _pages(entry_ids):
+            await self._have_done(_MARK_STALE, page, self._removed.add_stale(page))
+
+    async def _have_done(self, sql: str, entry_ids: list[int], committed: Callable[[], None]) -> None:
+        if not await self._writer().order_and_tell(sql, [(one,) for one in entry_ids], committed):
+            raise StoreError("the store cannot be written")
+
+
+def _pages(entry_ids: list[int]) -> list[list[int]]:
+    return [entry_ids[at : at + ORDERS_AT_ONCE] for at in range(0, len(entry_ids), ORDERS_AT_ONCE)]
+
+
+def _nothing() -> None:
+    """What is hidden for good needs no forgetting."""
