@@ -24,7 +24,7 @@ async def carry(
         client.setblocking(False)
         await asyncio.get_running_loop().sock_sendall(client, _ESTABLISHED)
         record.status = 200
-        await relay(client, destination, early, services.options.tunnel_idle_s, count)
+        await relay(client, destination, early, services.options.tunnel_idle_s, count, services.tunnels)
     finally:
         client.close()
         record.client_bytes = count.down + len(_ESTABLISHED)
