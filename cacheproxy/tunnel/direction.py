@@ -67,7 +67,11 @@ class Direction:
     )
 
     def __init__(
-        self, source: socket.socket, sink: socket.socket, shared: Shared, on_end: Callable[[Ended], None]
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        shared: Shared,
+        on_end: Callable[[Direction, Ended], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._source = source
@@ -97,6 +101,10 @@ class Direction:
         self._left = b""
         self._return_pipe()
 
+    def half_close(self) -> None:
+        """Tell the sink that no more will come. Raises OSError where it is broken."""
+        self._sink.shutdown(socket.SHUT_WR)
+
     def _wait_for(self, what: Waits) -> None:
         before, self._waits = self._waits, what
         if before is what:
@@ -112,7 +120,7 @@ class Direction:
 
     def _finish(self, how: Ended) -> None:
         self.stop()
-        self._on_end(how)
+        self._on_end(self, how)
 
     def _pump(self) -> None:
         """The source can be read, or the sink written to: move bytes until it is time to wait again."""
@@ -137,7 +145,7 @@ class Direction:
             self._finish(Ended.SOURCE_BROKEN)
             return False
         if not received:
-            self._end()
+            self._finish(Ended.SOURCE_DONE)
             return False
         try:
             sent = self._sink.send(buffer[:received])
@@ -227,12 +235,3 @@ class Direction:
         if self._pipe is not None:
             self._shared.pipes.give_back(self._pipe)
             self._pipe = None
-
-    def _end(self) -> None:
-        """The source has ended: half-close the sink, which has been given everything."""
-        try:
-            self._sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._finish(Ended.SINK_BROKEN)
-        else:
-            self._finish(Ended.SOURCE_DONE)

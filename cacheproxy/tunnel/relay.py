@@ -76,12 +76,19 @@ class _Tunnel:
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def _direction_ended(self, how: Ended) -> None:
+    def _direction_ended(self, direction: Direction, how: Ended) -> None:
         self._running -= 1
         if not self._running or how is Ended.SOURCE_BROKEN:
             self._end()
-        elif how is Ended.SINK_BROKEN and self._idle_s > _LAST_WORDS_S:
-            # A destination may answer, and reset what still comes: the client should get to read the answer.
+            return
+        if how is Ended.SOURCE_DONE:
+            try:
+                direction.half_close()
+                return
+            except OSError:
+                pass
+        # The sink is broken. What it had sent, perhaps the reason, should still reach the other side.
+        if self._idle_s > _LAST_WORDS_S:
             self._idle_s = _LAST_WORDS_S
             self._timer.cancel()
             self._look_at_clock()
