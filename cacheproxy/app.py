@@ -28,7 +28,7 @@ from cacheproxy.engine.spool import SpoolBudget
 from cacheproxy.errors import StartError, StoreError
 from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
-from cacheproxy.policy.rules import Timeouts
+from cacheproxy.policy.rules import Timeouts, overrides_from
 from cacheproxy.ports import Selector
 from cacheproxy.server.listener import Listener, bind
 from cacheproxy.server.options import ConnectionOptions, Services
@@ -173,6 +173,9 @@ class App:
             set_cookie=SetCookie(config.text("cache.set_cookie")),
             heuristic_fraction=config.seconds("cache.heuristic_fraction"),
             heuristic_max_s=config.seconds("cache.heuristic_max"),
+            name_lifetime_s=config.seconds("cache.name_lifetime"),
+            drop_query=config.texts("cache.drop_query"),
+            overrides=overrides_from(config.rules),
             stale_disconnected_s=config.seconds("cache.stale_disconnected"),
             max_object_bytes=self._max_object(),
         )

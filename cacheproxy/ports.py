@@ -150,6 +150,8 @@ class BodyWriter(Protocol):
     """
 
     on_progress: Callable[[], None]
+    entry_id: int
+    body_id: int
 
     @property
     def is_open(self) -> bool:
@@ -174,8 +176,11 @@ class BodyWriter(Protocol):
     async def commit(self, stored: StoredResponse, whole: bytes | None) -> Candidate | None:
         """Publish the response; `whole` is its body where the spool still has it. None: not stored."""
 
+    async def flush(self) -> int:
+        """Have everything written in the store; how many bytes from the start that is, for `keep_part`."""
+
     def abort(self) -> None:
-        """Forget what was written; nothing happens after a commit."""
+        """End: what was neither committed nor kept is forgotten. Nothing happens after a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +226,17 @@ class Store(Protocol):
     async def lookup(self, key: str) -> Sequence[Candidate]:
         """All stored responses of `key`. Raises StoreError (counted by the store already)."""
 
-    def begin(self, stored: StoredResponse, length: int | None) -> BodyWriter | None:
-        """Start storing a body; None where there is no room or the store is failing."""
+    def begin(
+        self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
+    ) -> BodyWriter | None:
+        """Start storing a body; None where there is no room or the store is failing.
+
+        `is_part`: bytes from `start` on of an incomplete response (RFC 9111 §3.3), which go to the body of
+        `stored` where it has one already. `length` is that of the complete body.
+        """
+
+    async def keep_part(self, stored: StoredResponse) -> Candidate | None:
+        """Publish an incomplete response with what its `held` names, all flushed. None: not stored."""
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use, for eviction."""

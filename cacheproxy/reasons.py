@@ -32,10 +32,17 @@ class Reason(StrEnum):
     RANGE_AHEAD = "range-ahead"
     STORE_FAILED = "store-failed"
 
+    # Why it went forward again, with the client's own Accept-Encoding.
+    NO_TRANSFORM = "no-transform"
+    UNKNOWN_CODING = "unknown-coding"
+    NOT_ACCEPTABLE = "not-acceptable"
+    DECODING_FAILED = "decoding-failed"
+
     # Why a response was stored, or was not.
     STORED = "stored"
     REQUEST_NO_STORE = "request-no-store"
     NO_STORE = "no-store"
+    RULE = "rule"
     PRIVATE = "private"
     AUTHORIZATION = "authorization"
     CREDENTIALS_OVER_TLS = "credentials-over-tls"

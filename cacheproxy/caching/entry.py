@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cacheproxy.caching.age import corrected_initial_age
+from cacheproxy.caching.extents import Extents
 from cacheproxy.caching.freshness import Lifetime, freshness_lifetime
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.caching.overrides import NO_OVERRIDES, Overrides, adjusted
 from cacheproxy.http.cache_control import ResponseDirectives, parse_response_directives
 from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields, ResponseHead
@@ -39,6 +41,9 @@ class StoredResponse:
     body_id: int = 0
     length: int | None = None
     forced_stale: bool = False
+    # RFC 9111 §3.3: which bytes of an incomplete response are here; None: all of them.
+    held: Extents | None = None
+    overrides: Overrides = NO_OVERRIDES
 
     @staticmethod
     def build(
@@ -53,12 +58,17 @@ class StoredResponse:
         body_id: int = 0,
         length: int | None = None,
         forced_stale: bool = False,
+        held: Extents | None = None,
     ) -> StoredResponse:
         """The stored response of `head`, its directives, lifetime and initial age computed once."""
         directives = parse_response_directives(head.fields)
         dates = head.fields.all("date")
         date_at = parse_date(dates[0], timing.response_time) if len(dates) == 1 else None
+        overrides = options.overrides(key, head.fields)
         date: float = timing.response_time if date_at is None else date_at
+        lifetime = freshness_lifetime(
+            head.status, head.fields, directives, date, timing.response_time, options, key
+        )
         return StoredResponse(
             key,
             nominated,
@@ -68,13 +78,15 @@ class StoredResponse:
             head.fields,
             timing,
             directives,
-            freshness_lifetime(head.status, head.fields, directives, date, timing.response_time, options),
+            adjusted(lifetime, head.status, head.fields, directives, overrides),
             corrected_initial_age(head.fields, date, timing.request_time, timing.response_time),
             date,
             entry_id,
             body_id,
             length,
             forced_stale,
+            held,
+            overrides,
         )
 
     @property
@@ -97,9 +109,11 @@ class StoredResponse:
         """Whether a validation request can be made."""
         return self.etag is not None or self.last_modified is not None
 
-    def with_body(self, entry_id: int, body_id: int, length: int | None) -> StoredResponse:
+    def with_body(
+        self, entry_id: int, body_id: int, length: int | None, held: Extents | None = None
+    ) -> StoredResponse:
         """The same response, its body placed."""
-        return replace(self, entry_id=entry_id, body_id=body_id, length=length)
+        return replace(self, entry_id=entry_id, body_id=body_id, length=length, held=held)
 
     def stale(self) -> StoredResponse:
         """The same response, to be validated before its next use (soft purge, RFC 9111 §4.3.5)."""

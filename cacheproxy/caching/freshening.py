@@ -43,6 +43,7 @@ def merge(
         entry_id=stored.entry_id,
         body_id=stored.body_id,
         length=stored.length,
+        held=stored.held,
     )
 
 

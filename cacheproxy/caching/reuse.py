@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cacheproxy.caching.age import current_age, is_from_future
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.caching.overrides import heeded
 from cacheproxy.http.cache_control import RequestDirectives
 from cacheproxy.reasons import Reason
 
@@ -81,6 +82,7 @@ def decide(asked: RequestDirectives, stored: StoredResponse | None, has_variants
 
 
 def _decide(asked: RequestDirectives, stored: StoredResponse, now: float) -> Decision:
+    asked = heeded(asked, stored.overrides)
     age = current_age(stored, now)
     remaining = remaining_lifetime(stored, now)
     reason = _must_validate(asked, stored, age, remaining)
@@ -128,6 +130,7 @@ def serve_on_failure(
 
     `status` None: the origin could not be reached (RFC 9111 §4.2.4); else its 5xx (RFC 5861 §4).
     """
+    asked = heeded(asked, stored.overrides)
     if not may_be_stale(stored) or asked.no_cache or is_from_future(stored, now):
         return None
     age = current_age(stored, now)

@@ -82,12 +82,16 @@ def decide(
     response: ResponseHead,
     timing: Timing,
     options: CachingOptions,
+    key: str | None = None,
 ) -> Store | DoNotStore:
-    """Whether the response to `request` may be stored, and as what. `request.target` must be set."""
+    """Whether the response to `request` may be stored, and as what. `request.target` must be set.
+
+    `key` where it is not simply the target's (`naming.place`).
+    """
     assert request.target is not None
     nominated = nominated_names(response.fields)
     stored = StoredResponse.build(
-        cache_key(request.target),
+        cache_key(request.target) if key is None else key,
         nominated or (),
         variant_of(nominated or (), request.fields),
         response,
@@ -112,6 +116,8 @@ def _forbidden(
     status = stored.status
     if asked.no_store:
         return Reason.REQUEST_NO_STORE
+    if stored.overrides.never_store:
+        return Reason.RULE
     if status == 206:
         return Reason.PARTIAL_CONTENT
     if status < 200 or status == 304:

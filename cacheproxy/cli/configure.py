@@ -10,6 +10,7 @@ from cacheproxy.cli.main import NearestGroup, cli, config_options
 from cacheproxy.cli.serve import usage_error
 from cacheproxy.config.load import load
 from cacheproxy.config.model import BY_NAME, SECTIONS, SETTINGS, Config
+from cacheproxy.config.rules import explain_rules
 from cacheproxy.errors import ConfigError
 
 PROBLEMS = 4
@@ -24,13 +25,15 @@ def config() -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @config_options
 def check(file: Path | None, config_file: Path | None, options: tuple[str, ...]) -> None:
-    """Read a configuration and say what is wrong with it (exit 4)."""
+    """Read a configuration, say what is wrong with it (exit 4) and what its rules do."""
     try:
         checked = load(file or config_file, options)
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(PROBLEMS) from None
     click.echo(f"no problems; {len(checked.explicit)} settings differ from or restate the defaults")
+    for line in explain_rules(checked.rules):
+        click.echo(line)
 
 
 @config.command()

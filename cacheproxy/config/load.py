@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from cacheproxy.config.model import BY_NAME, RULE_KEYS, SECTIONS, Config, Kind, Setting, SettingValue
+from cacheproxy.config.model import BY_NAME, SECTIONS, Config, Kind, Setting, SettingValue
+from cacheproxy.config.nearest import nearest
+from cacheproxy.config.rules import parse_rules
 from cacheproxy.config.units import parse_duration, parse_size
 from cacheproxy.errors import ConfigError
 from cacheproxy.policy.access import AccessPolicy, is_wider_than_private
@@ -61,60 +62,28 @@ def _read_file(path: Path) -> tuple[dict[str, SettingValue], tuple[Rule, ...]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     values: dict[str, SettingValue] = {}
-    rules: list[Rule] = []
+    rules: tuple[Rule, ...] = ()
     for section, content in document.items():
         if section == "rules":
             if not isinstance(content, list):
                 raise ConfigError(f"{path}: rules must be written as [[rules]]")
-            rules += [_rule(index, one, path) for index, one in enumerate(content, 1)]
+            rules = parse_rules(content, f"{path}: ")
             continue
         if section not in SECTIONS:
-            raise ConfigError(f"{path}: unknown section [{section}]{_nearest(section, (*SECTIONS, 'rules'))}")
+            raise ConfigError(f"{path}: unknown section [{section}]{nearest(section, (*SECTIONS, 'rules'))}")
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: {section} must be a section: [{section}]")
         for key, raw in content.items():
             name = f"{section}.{key}"
             values[name] = _convert(_setting(name, f"{path}: "), raw, f"{path}: ")
-    return values, tuple(rules)
-
-
-def _rule(index: int, content: object, path: Path) -> Rule:
-    where = f"{path}: rule {index}: "
-    if not isinstance(content, dict):
-        raise ConfigError(f"{where}must be written as [[rules]]")
-    for key in content:
-        if key not in RULE_KEYS:
-            raise ConfigError(f"{where}unknown key {key!r}{_nearest(key, tuple(RULE_KEYS))}")
-    if "host" not in content and "glob" not in content:
-        raise ConfigError(f"{where}needs host or glob to say what it is about")
-    for key in ("host", "glob"):
-        if key in content and not isinstance(content[key], str):
-            raise ConfigError(f"{where}{key} must be a text")
-    durations: dict[str, float | None] = {}
-    for key in ("first_byte_timeout", "idle_timeout"):
-        try:
-            durations[key] = parse_duration(content[key]) if key in content else None
-        except ValueError as error:
-            raise ConfigError(f"{where}{key} = {content[key]!r} is not {error}") from None
-    return Rule(
-        content.get("host"), content.get("glob"), durations["first_byte_timeout"], durations["idle_timeout"]
-    )
+    return values, rules
 
 
 def _setting(name: str, where: str) -> Setting:
     setting = BY_NAME.get(name)
     if setting is None:
-        raise ConfigError(f"{where}unknown setting {name!r}{_nearest(name, tuple(BY_NAME))}")
+        raise ConfigError(f"{where}unknown setting {name!r}{nearest(name, tuple(BY_NAME))}")
     return setting
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:
-        tails = {one.rpartition(".")[2]: one for one in known}
-        tail = get_close_matches(name.rpartition(".")[2], tuple(tails), n=1, cutoff=0.6)
-        close = [tails[tail[0]]] if tail else []
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _read_option(option: str) -> tuple[str, SettingValue]:
@@ -166,8 +135,7 @@ def _by_kind(setting: Setting, raw: object) -> SettingValue:
     if kind is Kind.CHOICE:
         if raw in setting.choices:
             return str(raw)
-        nearest = _nearest(str(raw), setting.choices)
-        raise ValueError(f"one of {', '.join(setting.choices)}{nearest}")
+        raise ValueError(f"one of {', '.join(setting.choices)}{nearest(str(raw), setting.choices)}")
     if kind is Kind.TEXTS and isinstance(raw, list) and all(isinstance(one, str) for one in raw):
         return tuple(raw)
     if kind is Kind.NUMBERS and isinstance(raw, list) and all(type(one) is int for one in raw):

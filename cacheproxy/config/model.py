@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cacheproxy.caching.naming import TRACKING
 from cacheproxy.caching.options import SetCookie
 from cacheproxy.config.units import format_duration, format_size
 from cacheproxy.policy.rules import Rule
@@ -119,6 +120,19 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("cache.heuristic_max", Kind.DURATION, 7 * 86400.0, "longest guessed freshness lifetime"),
     Setting(
+        "cache.name_lifetime",
+        Kind.DURATION,
+        30 * 86400.0,
+        "the same for files whose name says that they never change (.deb, by-hash, wheels); 0: none",
+        high=365 * 86400.0,
+    ),
+    Setting(
+        "cache.drop_query",
+        Kind.TEXTS,
+        TRACKING,
+        "query parameters that only track: left out of the key and of the request; empty: none",
+    ),
+    Setting(
         "cache.stale_disconnected",
         Kind.DURATION,
         7 * 86400.0,
@@ -201,13 +215,6 @@ SETTINGS: tuple[Setting, ...] = (
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 SECTIONS = tuple(dict.fromkeys(setting.name.partition(".")[0] for setting in SETTINGS))
-
-RULE_KEYS: dict[str, str] = {
-    "host": "host name, * and ? allowed",
-    "glob": "whole URL, * and ? allowed",
-    "first_byte_timeout": "as upstream.first_byte_timeout, for what matches",
-    "idle_timeout": "as upstream.idle_timeout, for what matches",
-}
 
 
 class Config:

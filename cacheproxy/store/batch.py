@@ -4,134 +4,168 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiosqlite
 
 MAX_VARIANTS = 32
 """Stored responses kept under one key; the oldest go first."""
+ORDERS_AT_ONCE = 256
+"""Rows that the orders of one transaction name at most."""
+
+Settled = Callable[[bool], None]
+"""Called once, with whether the transaction was committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A piece of a body: at most 256 KiB from `first` on."""
+    """A piece of a body: at most 256 KiB from `first` on. `entry_id` is whose body it is, or will be."""
 
+    entry_id: int
     body_id: int
     first: int
     data: bytes
+    settled: Settled
 
 
 @dataclass(frozen=True, slots=True)
 class EntryRow:
-    """A stored response as columns."""
+    """A stored response as columns. `parts` names the bytes that are here; empty: all of them."""
 
     entry_id: int
     key: str
     variant: str
     body_id: int
     length: int
+    parts: str
     size: int
     weight: float
     stored_at: float
     head: bytes
+    settled: Settled
 
 
 @dataclass(frozen=True, slots=True)
-class NewHead:
-    """New fields for an entry."""
+class Order:
+    """A change to entries that must not get lost: repeated until a transaction with it commits.
 
-    entry_id: int
-    stored_at: float
-    is_stale: bool
-    head: bytes
+    `attempted` hears of the first try, `committed` of the one that succeeded.
+    """
+
+    sql: str
+    parameters: list[tuple[Any, ...]]
+    committed: Callable[[], None]
+    attempted: Settled | None = None
 
 
 @dataclass(slots=True)
 class Batch:
-    """Operations that commit together, and who wants to know how it went."""
+    """Operations that commit together."""
 
-    opened: list[int] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     entries: list[EntryRow] = field(default_factory=list)
-    heads: list[NewHead] = field(default_factory=list)
-    removed_keys: list[tuple[str, int]] = field(default_factory=list)
-    removed_ids: list[int] = field(default_factory=list)
-    stale_ids: list[int] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
     touches: dict[int, int] = field(default_factory=dict)
     data_bytes: int = 0
-    committed: list[Callable[[], None]] = field(default_factory=list)
-    failed: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def count(self) -> int:
         """Operations in the batch."""
-        return (
-            len(self.rows)
-            + len(self.entries)
-            + len(self.heads)
-            + len(self.removed_keys)
-            + len(self.removed_ids)
-            + len(self.stale_ids)
-        )
+        return len(self.rows) + len(self.entries) + len(self.orders)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return self.count == 0 and not self.touches
+    def is_new_data(self) -> bool:
+        """Whether it makes the file larger."""
+        return bool(self.rows or self.entries)
+
+    def settle(self, is_committed: bool) -> None:
+        """Tell whose rows and entries these are."""
+        for row in self.rows:
+            row.settled(is_committed)
+        for entry in self.entries:
+            entry.settled(is_committed)
+
+    def take_orders(self, limit: int) -> list[Order]:
+        """Keep the first orders, up to about `limit` rows; the others are returned."""
+        named = 0
+        for at, order in enumerate(self.orders):
+            if named and named + len(order.parameters) > limit:
+                rest, self.orders = self.orders[at:], self.orders[:at]
+                return rest
+            named += len(order.parameters)
+        return []
+
+    def drop_bodies(self, bodies: set[int]) -> int:
+        """Fail what belongs to bodies that lost a row; the bytes of data that frees."""
+        lost_rows = [row for row in self.rows if row.body_id in bodies]
+        lost_entries = [entry for entry in self.entries if entry.body_id in bodies]
+        if lost_rows:
+            self.rows = [row for row in self.rows if row.body_id not in bodies]
+        if lost_entries:
+            self.entries = [entry for entry in self.entries if entry.body_id not in bodies]
+        Batch(lost_rows, lost_entries).settle(False)
+        freed = sum(len(row.data) for row in lost_rows)
+        self.data_bytes -= freed
+        return freed
 
     async def carry_out(self, db: aiosqlite.Connection, inflation: float) -> None:
         """Run every statement inside the caller's transaction. Raises sqlite3.Error."""
-        if self.opened:
-            await db.executemany("INSERT OR IGNORE INTO loose VALUES (?)", [(body,) for body in self.opened])
         if self.rows:
-            await db.executemany(
-                "INSERT INTO chunks(body_id, first, length, checksum, data) VALUES (?1, ?2, ?3, crc32(?4), ?4)",
-                [(row.body_id, row.first, len(row.data), row.data) for row in self.rows],
-            )
+            await self._write_rows(db)
         if self.entries:
-            await db.executemany(
-                "DELETE FROM entries WHERE key = ? AND variant = ? AND entry_id < ?",
-                [(entry.key, entry.variant, entry.entry_id) for entry in self.entries],
-            )
-            await db.executemany(
-                "INSERT INTO entries(entry_id, key, variant, body_id, length, size, weight, score, hits, stale,"
-                " stored_at, head_checksum, head) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, 0, ?9, crc32(?10), ?10)",
-                [
-                    (
-                        entry.entry_id,
-                        entry.key,
-                        entry.variant,
-                        entry.body_id,
-                        entry.length,
-                        entry.size,
-                        entry.weight,
-                        inflation + 0.25 * entry.weight,
-                        entry.stored_at,
-                        entry.head,
-                    )
-                    for entry in self.entries
-                ],
-            )
-            varied = {entry.key for entry in self.entries if entry.variant != "[[],[]]"}
-            await db.executemany(
-                "DELETE FROM entries WHERE key = ?1 AND entry_id NOT IN"
-                f" (SELECT entry_id FROM entries WHERE key = ?1 ORDER BY entry_id DESC LIMIT {MAX_VARIANTS})",
-                [(key,) for key in varied],
-            )
-        if self.heads:
-            await db.executemany(
-                "UPDATE entries SET stored_at = ?2, stale = ?3, head_checksum = crc32(?4), head = ?4 WHERE entry_id = ?1",
-                [(new.entry_id, new.stored_at, new.is_stale, new.head) for new in self.heads],
-            )
-        if self.stale_ids:
-            await db.executemany(
-                "UPDATE entries SET stale = 1 WHERE entry_id = ?", [(one,) for one in self.stale_ids]
-            )
-        if self.removed_keys:
-            await db.executemany("DELETE FROM entries WHERE key = ? AND entry_id <= ?", self.removed_keys)
-        if self.removed_ids:
-            await db.executemany("DELETE FROM entries WHERE entry_id = ?", [(one,) for one in self.removed_ids])
+            await self._write_entries(db, inflation)
+        for order in self.orders:
+            await db.executemany(order.sql, order.parameters)
         if self.touches:
             await db.executemany(
                 "UPDATE entries SET hits = hits + ?2, score = ?3 + (hits + ?2) * weight WHERE entry_id = ?1",
                 [(entry_id, uses, inflation) for entry_id, uses in self.touches.items()],
             )
+
+    async def _write_rows(self, db: aiosqlite.Connection) -> None:
+        # In every transaction: an earlier one of the same body may have failed, or its entry have gone.
+        await db.executemany(
+            "INSERT OR IGNORE INTO loose SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM entries WHERE entry_id = ?2)",
+            list({(row.body_id, row.entry_id) for row in self.rows}),
+        )
+        await db.executemany(
+            # Two fetches may have brought the same bytes: the longer row stays.
+            "INSERT INTO chunks(body_id, first, length, checksum, data)"
+            " VALUES (?1, ?2, ?3, row_checksum(?1, ?2, ?4), ?4)"
+            " ON CONFLICT(body_id, first) DO UPDATE SET length = excluded.length, checksum = excluded.checksum,"
+            " data = excluded.data WHERE excluded.length > length",
+            [(row.body_id, row.first, len(row.data), row.data) for row in self.rows],
+        )
+
+    async def _write_entries(self, db: aiosqlite.Connection, inflation: float) -> None:
+        await db.executemany(
+            "INSERT INTO entries(entry_id, key, variant, body_id, length, parts, size, weight, score, hits, stale,"
+            " stored_at, head_checksum, head) VALUES"
+            " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, 0, ?10, head_checksum(?2, ?4, ?5, ?6, ?11), ?11)"
+            # An incomplete response that has got more of its body.
+            " ON CONFLICT(entry_id) DO UPDATE SET length = excluded.length, parts = excluded.parts,"
+            " size = excluded.size, weight = excluded.weight, stale = 0, stored_at = excluded.stored_at,"
+            " head_checksum = excluded.head_checksum, head = excluded.head",
+            [
+                (
+                    entry.entry_id,
+                    entry.key,
+                    entry.variant,
+                    entry.body_id,
+                    entry.length,
+                    entry.parts,
+                    entry.size,
+                    entry.weight,
+                    inflation + 0.25 * entry.weight,
+                    entry.stored_at,
+                    entry.head,
+                )
+                for entry in self.entries
+            ],
+        )
+        varied = {entry.key for entry in self.entries if entry.variant != "[[],[]]"}
+        await db.executemany(
+            "DELETE FROM entries WHERE key = ?1 AND entry_id NOT IN"
+            f" (SELECT entry_id FROM entries WHERE key = ?1 ORDER BY entry_id DESC LIMIT {MAX_VARIANTS})",
+            [(key,) for key in varied],
+        )

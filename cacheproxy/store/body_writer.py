@@ -8,12 +8,10 @@ from collections.abc import Callable
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate
-from cacheproxy.store.batch import EntryRow, Row
-from cacheproxy.store.codec import encode, variant_key
+from cacheproxy.store.batch import Row
 from cacheproxy.store.disk import DiskTier
-from cacheproxy.store.eviction import weight
 from cacheproxy.store.memory import MemoryBody, MemoryTier
-from cacheproxy.store.reading import DiskBody
+from cacheproxy.store.writer import Writer
 
 ROW_BYTES = 256 * 1024
 
@@ -25,12 +23,21 @@ def _nothing() -> None:
 class TieredBodyWriter:
     """Writes to disk where there is one; small bodies go to memory as well when they are committed."""
 
-    def __init__(self, memory: MemoryTier, disk: DiskTier | None, entry_id: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        memory: MemoryTier,
+        disk: DiskTier | None,
+        place: tuple[int, int],
+        start: int,
+        max_bytes: int,
+    ) -> None:
         self._memory = memory
         self._disk = disk
-        self._entry_id = entry_id
+        self.entry_id, self.body_id = place
+        self._start = start
         self._max_bytes = max_bytes
-        self._body_id = disk.next_body_id() if disk is not None else 0
+        # The writer of this moment: after the file was replaced a body must not go on in the new one.
+        self._writer = disk.writer if disk is not None else None
         self._pieces: list[bytes] = []
         self._held = 0
         self._received = 0
@@ -40,6 +47,7 @@ class TieredBodyWriter:
         self._is_opened = False
         self._is_failed = False
         self._is_ended = False
+        self._settled: asyncio.Future[None] | None = None
         self.on_progress: Callable[[], None] = _nothing
 
     @property
@@ -60,7 +68,8 @@ class TieredBodyWriter:
         if self._received > self._max_bytes:
             self._fail()
             return
-        if self._disk is None:
+        writer = self._writer
+        if writer is None:
             # Without a disk only the spool's own copy can become a stored body.
             if self._received > self._memory.object_bytes:
                 self._fail()
@@ -68,30 +77,34 @@ class TieredBodyWriter:
         self._pieces.append(data)
         self._held += len(data)
         while self._held >= ROW_BYTES:
-            self._cut_row(ROW_BYTES)
-            if not await self._disk.writer.room():
+            self._cut_row(writer, ROW_BYTES)
+            if not await writer.room():
                 self._fail()
                 return
 
-    def _cut_row(self, size: int) -> None:
-        assert self._disk is not None
+    def _cut_row(self, writer: Writer, size: int) -> None:
         joined = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         data, rest = (joined, b"") if len(joined) == size else (joined[:size], joined[size:])
         self._pieces = [rest] if rest else []
         self._held = len(rest)
-        writer = self._disk.writer
+        assert self._disk is not None
         if not self._is_opened:
             self._is_opened = True
-            writer.writing.add(self._body_id)
-            writer.open_body(self._body_id)
+            self._disk.in_use.begin_writing(self.body_id)
         first = self._first
         self._uncommitted[first] = data
-        writer.add_row(Row(self._body_id, first, data), lambda: self._committed(first), self._fail)
         self._first = first + len(data)
-        self.on_progress()
 
-    def _committed(self, first: int) -> None:
-        self._uncommitted.pop(first, None)
+        def settled(is_committed: bool) -> None:
+            if is_committed:
+                self._uncommitted.pop(first, None)
+            else:
+                self._fail()
+            if self._settled is not None and not self._settled.done():
+                self._settled.set_result(None)
+
+        writer.add_row(Row(self.entry_id, self.body_id, self._start + first, data, settled))
+        self.on_progress()
 
     def _fail(self) -> None:
         self._is_failed = True
@@ -107,80 +120,78 @@ class TieredBodyWriter:
             return data[start - first :] if start > first else data
         if self._disk is None:
             raise StoreError("there is no disk tier")
-        return await self._disk.read_row(self._body_id, start)
+        return await self._disk.read_row(self.body_id, self._start + start)
 
     def pin(self) -> None:
         """Keep the rows for a reader that lags behind; undo with `unpin`."""
         if self._disk is not None:
-            self._disk.writer.pins[self._body_id] += 1
+            self._disk.pin(self.body_id)
 
     def unpin(self) -> None:
         """A reader has gone."""
         if self._disk is not None:
-            pins = self._disk.writer.pins
-            pins[self._body_id] -= 1
-            if pins[self._body_id] <= 0:
-                del pins[self._body_id]
-                self._disk.writer.body_released()
+            self._disk.unpin(self.body_id)
 
     async def commit(self, stored: StoredResponse, whole: bytes | None) -> Candidate | None:
         """Publish; memory first, so that the next request finds it, then the disk."""
         if self._is_ended:
             return None
-        stored = stored.with_body(self._entry_id, self._body_id, self._received)
+        stored = stored.with_body(self.entry_id, self.body_id, self._received)
         in_memory: Candidate | None = None
         if whole is not None and len(whole) <= self._memory.object_bytes:
             in_memory = Candidate(stored, MemoryBody(whole), "memory")
-            self._memory.supersede(stored)
+            self._memory.replace_older(stored)
             self._memory.put(in_memory)
-        if self._disk is None or not self.is_open:
+        if self._disk is None or not await self._finish_rows():
             self.abort()
             return in_memory
-        if self._held:
-            self._cut_row(self._held)
-        done = self._publish(self._disk, stored)
+        if self._disk.is_removed(stored):
+            self.abort()
+            return None
         self._is_ended = True
+        self._disk.replace_older(stored)
+        done = self._disk.publish(stored, self._received, self._release, self._writer)
         if in_memory is not None:
             return in_memory
-        if not await done:
+        if not await done or self._disk.is_removed(stored):
             return None
-        candidate = Candidate(stored, DiskBody(self._disk, self._body_id, self._received), "disk")
-        self._memory.supersede(stored)
+        candidate = Candidate(stored, self._disk.body_of(stored), "disk")
+        self._memory.replace_older(stored)
         self._memory.put(candidate)
         return candidate
 
-    def _publish(self, disk: DiskTier, stored: StoredResponse) -> asyncio.Future[bool]:
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        head = encode(stored)
-        size = len(head) + len(stored.key) + self._received
-        entry = EntryRow(
-            stored.entry_id,
-            stored.key,
-            variant_key(stored),
-            self._body_id,
-            self._received,
-            size,
-            weight(size),
-            stored.timing.response_time,
-            head,
-        )
+    async def flush(self) -> int:
+        """Have everything that was written so far in the store; how many bytes from the start that is.
 
-        def settle(result: bool) -> None:
-            disk.writer.writing.discard(self._body_id)
-            if not result:
-                disk.writer.body_released()
-            if not done.done():
-                done.set_result(result and not self._is_failed)
+        What is here can be published with `Store.keep_part`; until then and until `abort` it stays.
+        """
+        if self._disk is None or self._is_ended or not await self._finish_rows():
+            return 0
+        while self._uncommitted and self.is_open:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+        return self._first if self.is_open else 0
 
-        disk.writer.publish(entry, lambda: settle(True), lambda: settle(False))
-        return done
+    async def _finish_rows(self) -> bool:
+        """Queue what is left; whether every row so far is on its way."""
+        writer = self._writer
+        if writer is None:
+            return False
+        if self.is_open and self._held:
+            # A burst of small bodies must not outrun the disk.
+            if not await writer.room():
+                return False
+            self._cut_row(writer, self._held)
+        return self.is_open and await writer.room()
 
     def abort(self) -> None:
-        """Forget the rows: the sweep reclaims them once nobody reads them."""
-        if self._is_ended:
-            return
-        self._is_ended = True
-        self._pieces = []
-        if self._is_opened and self._disk is not None:
-            self._disk.writer.writing.discard(self._body_id)
+        """End; rows that nothing published names are reclaimed once nobody reads them."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._pieces = []
+            self._release()
+
+    def _release(self) -> None:
+        if self._disk is not None and self._is_opened:
+            self._disk.in_use.end_writing(self.body_id)
             self._disk.writer.body_released()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
@@ -38,6 +39,7 @@ def decode(
     entry_id: int,
     body_id: int,
     length: int,
+    parts: str,
     forced_stale: bool,
 ) -> StoredResponse:
     """The stored response again. Raises StoreError for another version or damaged bytes."""
@@ -58,13 +60,19 @@ def decode(
             options,
             entry_id=entry_id,
             body_id=body_id,
-            length=length,
+            length=None if length < 0 else length,
+            held=extents.from_text(parts) if parts else None,
             forced_stale=forced_stale,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StoreError(f"a stored head cannot be read: {error}") from error
 
 
 def variant_key(stored: StoredResponse) -> str:
     """One text for the nominated fields and their values: equal texts are the same variant."""
     return json.dumps([stored.nominated, stored.variant], ensure_ascii=False, separators=(",", ":"))
+
+
+def parts_text(stored: StoredResponse) -> str:
+    """Which bytes of the body are here, as a column; empty: all of them."""
+    return "" if stored.held is None else extents.as_text(stored.held)

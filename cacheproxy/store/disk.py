@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
+from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
-from cacheproxy.store.batch import NewHead
-from cacheproxy.store.codec import decode, encode
-from cacheproxy.store.listing import PAGE_ROWS, Listing
+from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order
+from cacheproxy.store.codec import decode, encode, parts_text, variant_key
+from cacheproxy.store.eviction import weight
+from cacheproxy.store.listing import Listing
 from cacheproxy.store.memory import MemoryBody
-from cacheproxy.store.reading import INLINE_BYTES, DiskBody, DiskReader
+from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, scalar, set_aside
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import InUse, WriterOptions
 from cacheproxy.store.writer import Writer
 from cacheproxy.tasks import TaskGroup
 
@@ -33,6 +34,14 @@ _LAST_BODY = (
     "SELECT MAX(IFNULL((SELECT MAX(body_id) FROM chunks), 0), IFNULL((SELECT MAX(body_id) FROM loose), 0),"
     " IFNULL((SELECT MAX(body_id) FROM entries), 0))"
 )
+
+_REMOVE = "DELETE FROM entries WHERE entry_id = ?"
+_MARK_STALE = "UPDATE entries SET stale = 1 WHERE entry_id = ?"
+_UPDATE_HEAD = (
+    "UPDATE entries SET stored_at = ?2, stale = ?3, head = ?4, parts = ?5, length = ?6,"
+    " head_checksum = head_checksum(key, body_id, ?6, ?5, ?4) WHERE entry_id = ?1"
+)
+_REOPEN_S = 30.0
 
 
 class DiskTier:
@@ -53,42 +62,53 @@ class DiskTier:
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
-        self._new_heads: dict[int, StoredResponse] = {}
+        self.in_use = InUse()
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
         self._listing: Listing | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_recovering = False
+        self._is_closed = False
         self.writer: Writer
-        self.last_entry_id = 0
-        self.last_body_id = 0
+        self._last_entry_id = 0
+        self._last_body_id = 0
 
     # life
 
     async def open(self) -> None:
         """Open the file, making or replacing it where needed. Raises StoreError."""
-        old = getattr(self, "writer", None)
         try:
             db = await open_writer(self.directory, self._options.disk_bytes)
             self._connections.append(db)
             for _ in range(2):
                 self._connections.append(await open_reader(self.directory))
-            self.last_entry_id = max(
-                self.last_entry_id, int(await scalar(db, "SELECT MAX(entry_id) FROM entries") or 0)
-            )
-            self.last_body_id = max(self.last_body_id, int(await scalar(db, _LAST_BODY)))
-        except (sqlite3.Error, OSError) as error:
+            last_entry = int(await scalar(db, "SELECT MAX(entry_id) FROM entries") or 0)
+            last_body = int(await scalar(db, _LAST_BODY))
+            inflation = float(await scalar(db, "SELECT inflation FROM totals"))
+        except (sqlite3.Error, OSError, ValueError) as error:
             await self._close_connections()
             raise StoreError(f"{self.directory / FILE_NAME} cannot be opened: {error}") from error
+        # Ids never come again, also not after the file was replaced.
+        self._last_entry_id = max(self._last_entry_id, last_entry)
+        self._last_body_id = max(self._last_body_id, last_body)
         self._reader = DiskReader(self._connections[1], self._recorder, self._tasks, self._damaged)
         self._listing = Listing(self._connections[2])
-        self.writer = Writer(db, self.directory, self._options, self._recorder, self._damaged, self._on_evicted)
-        if old is not None:
-            self.writer.space.pins, self.writer.space.writing = old.pins, old.writing
+        self.writer = Writer(
+            db,
+            self.directory,
+            self._options,
+            self._recorder,
+            self.in_use,
+            inflation,
+            self._damaged,
+            self._on_evicted,
+            self._forget_all,
+        )
         self._writing = self._tasks.spawn("writer", self.writer.run())
 
     async def close(self) -> None:
         """Write what is queued, checkpoint, close."""
+        self._is_closed = True
         await self._stop_writing()
         await self._tasks.close()
         await self._close_connections()
@@ -109,18 +129,19 @@ class DiskTier:
 
     def _damaged(self) -> None:
         """The file is broken: set it aside and start anew, once at a time."""
-        if not self._is_recovering:
+        if not self._is_recovering and not self._is_closed:
             self._is_recovering = True
             self._tasks.spawn("recover", self._recover())
 
     async def _recover(self) -> None:
-        await self._stop_writing()
-        await self._close_connections()
-        set_aside(self.directory, "it is damaged")
         try:
+            await self._stop_writing()
+            await self._close_connections()
+            set_aside(self.directory, "it is damaged")
             await self.open()
-        except StoreError as error:
-            log.error("%s", error)
+        except (StoreError, OSError) as error:
+            log.error("%s; the proxy goes on without its disk and tries again", error)
+            asyncio.get_running_loop().call_later(_REOPEN_S, self._damaged)
         finally:
             self._is_recovering = False
 
@@ -142,30 +163,33 @@ class DiskTier:
         return [candidate for row in rows if (candidate := self._candidate(row)) is not None]
 
     def _candidate(self, row: Any) -> Candidate | None:
-        key, entry_id, body_id, length, stale, head, head_is_whole, data, data_is_whole = row
-        if self._removed.has(key, entry_id):
+        key, variant, entry_id, body_id, length, parts, stale, head, head_is_whole, data, data_is_whole = row
+        if self._removed.has(key, entry_id, variant):
             return None
         try:
             if not head_is_whole:
                 raise StoreError("a stored head is damaged")
-            stored = self._new_heads.get(entry_id) or decode(
+            stored = self._removed.current(entry_id) or decode(
                 head,
                 self._caching,
                 key=key,
                 entry_id=entry_id,
                 body_id=body_id,
                 length=length,
+                parts=parts,
                 forced_stale=bool(stale),
             )
-            if length == 0:
+            if self._removed.is_stale(entry_id):
+                stored = stored.stale()
+            if length == 0 and stored.held is None:
                 return Candidate(stored, MemoryBody(b""), "disk")
-            if length > INLINE_BYTES or data is None or len(data) != length:
-                return Candidate(stored, DiskBody(self, body_id, length), "disk")
+            if data is None or len(data) != length:
+                return Candidate(stored, self.body_of(stored), "disk")
             if not data_is_whole:
                 raise StoreError("a stored body is damaged")
             return Candidate(stored, MemoryBody(bytes(data)), "disk")
         except StoreError as error:
-            log.warning("%s: %s; it is dropped", key.partition("?")[0], error)
+            log.warning("%s: %s; it is dropped", str(key).partition("?")[0], error)
             self._recorder.store_failed("checksum")
             self.discard(entry_id)
             return None
@@ -174,78 +198,131 @@ class DiskTier:
         """The bytes from `start` to the end of its row. Raises StoreError where they are not whole."""
         return await self._reading().read_row(body_id, start)
 
-    @property
-    def pins(self) -> Counter[int]:
-        """Bodies being read, and by how many: their rows stay."""
-        return self.writer.pins
+    def pin(self, body_id: int) -> None:
+        """Keep the rows of a body that is being read."""
+        self.in_use.pin(body_id)
 
-    def body_released(self) -> None:
+    def unpin(self, body_id: int) -> None:
         """A body is read no longer."""
-        self.writer.body_released()
+        if self.in_use.unpin(body_id):
+            self.writer.body_released()
+
+    def body_of(self, stored: StoredResponse) -> DiskBody:
+        """The body on disk, as far as it is here."""
+        return DiskBody(self, stored.body_id, stored.length or 0)
 
     # changing
 
     def next_entry_id(self) -> int:
         """A new id; ids grow with time."""
-        self.last_entry_id += 1
-        return self.last_entry_id
+        self._last_entry_id += 1
+        return self._last_entry_id
 
     def next_body_id(self) -> int:
         """A new id."""
-        self.last_body_id += 1
-        return self.last_body_id
+        self._last_body_id += 1
+        return self._last_body_id
+
+    def publish(
+        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: Writer | None
+    ) -> asyncio.Future[bool]:
+        """Make a response visible whose `held_bytes` are on their way; the future tells whether it is."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        head = encode(stored)
+        size = len(head) + len(stored.key) + held_bytes
+
+        def tell(is_committed: bool) -> None:
+            settled()
+            if not done.done():
+                done.set_result(is_committed)
+
+        entry = EntryRow(
+            stored.entry_id,
+            stored.key,
+            variant_key(stored),
+            stored.body_id,
+            -1 if stored.length is None else stored.length,
+            parts_text(stored),
+            size,
+            weight(size),
+            stored.timing.response_time,
+            head,
+            tell,
+        )
+        (writer or self.writer).publish(entry)
+        return done
+
+    async def keep_part(self, stored: StoredResponse) -> bool:
+        """Publish what is here of an incomplete response, or of one that is complete now."""
+        if self.is_removed(stored):
+            return False
+        self.replace_older(stored)
+        held_bytes = extents.size(stored.held) if stored.held is not None else stored.length or 0
+        committed = self._removed.add_head(stored)
+        done = await self.publish(stored, held_bytes, _nothing, None)
+        committed()
+        return done and not self.is_removed(stored)
 
     def update_head(self, stored: StoredResponse) -> None:
         """Replace an entry's fields; look-ups see the new ones at once."""
-        entry_id = stored.entry_id
-        self._new_heads[entry_id] = stored
+        parameters = (
+            stored.entry_id,
+            stored.timing.response_time,
+            stored.forced_stale,
+            encode(stored),
+            parts_text(stored),
+            -1 if stored.length is None else stored.length,
+        )
+        self.writer.order(Order(_UPDATE_HEAD, [parameters], self._removed.add_head(stored)))
 
-        def settled() -> None:
-            if self._new_heads.get(entry_id) is stored:
-                del self._new_heads[entry_id]
+    def replace_older(self, stored: StoredResponse) -> None:
+        """Remove what `stored` takes the place of; look-ups stop finding it at once."""
+        variant, bound = variant_key(stored), stored.entry_id - 1
+        committed = self._removed.add_variant(stored.key, variant, bound)
+        sql = "DELETE FROM entries WHERE key = ? AND variant = ? AND entry_id <= ?"
+        self.writer.order(Order(sql, [(stored.key, variant, bound)], committed))
 
-        new = NewHead(entry_id, stored.timing.response_time, stored.forced_stale, encode(stored))
-        self.writer.update_head(new, settled)
-
-    def is_removed(self, key: str, entry_id: int) -> bool:
-        """Whether an entry was removed lately."""
-        return self._removed.has(key, entry_id)
+    def is_removed(self, stored: StoredResponse) -> bool:
+        """Whether an entry was removed or replaced lately."""
+        return self._removed.has(stored.key, stored.entry_id, variant_key(stored))
 
     def remove_key(self, key: str) -> None:
         """Remove what is stored under `key`; look-ups stop finding it at once."""
-        bound = self.last_entry_id
-        self.writer.remove_key(key, bound, self._removed.add_key(key, bound))
+        bound = self._last_entry_id
+        sql = "DELETE FROM entries WHERE key = ? AND entry_id <= ?"
+        self.writer.order(Order(sql, [(key, bound)], self._removed.add_key(key, bound)))
 
     def discard(self, entry_id: int) -> None:
         """Remove one entry; look-ups stop finding it at once."""
-        _ = self._remove([entry_id])
+        self.writer.order(Order(_REMOVE, [(entry_id,)], self._removed.add_ids([entry_id])))
 
-    def _remove(self, entry_ids: list[int]) -> asyncio.Future[bool]:
-        committed = self._removed.add_ids(entry_ids)
-        done = self.writer.remove_ids(entry_ids)
-        done.add_done_callback(lambda _: committed())
-        return done
+    def _forget_all(self) -> int:
+        self._removed.add_all(self._last_entry_id)
+        return self._last_entry_id
 
     async def remove(self, entry_ids: list[int]) -> None:
         """Remove entries, in transactions of bounded size. Raises StoreError."""
-        for at in range(0, len(entry_ids), PAGE_ROWS):
-            if not await self._remove(entry_ids[at : at + PAGE_ROWS]):
-                raise StoreError("the store cannot be written")
+        for page in _pages(entry_ids):
+            await self._have_done(_REMOVE, page, self._removed.add_ids(page))
 
     async def remove_all(self) -> int:
         """Remove everything stored until now; look-ups stop finding it at once. How many there were."""
-        bound = self.last_entry_id
-        self._removed.add_all(bound)
+        bound = self._forget_all()
+        # First what is queued: it may hold entries up to the bound.
+        await self._have_done(_REMOVE, [0], _nothing)
         total = 0
-        while page := await self._lister().first_ids(bound):
-            if not await self.writer.remove_ids(page):
-                raise StoreError("the store cannot be written")
+        while page := await self._lister().first_ids(bound, ORDERS_AT_ONCE):
+            await self._have_done(_REMOVE, page, _nothing)
             total += len(page)
         return total
 
     async def mark_stale(self, entry_ids: list[int]) -> None:
         """Have entries validated before their next use. Raises StoreError."""
-        if not await self.writer.mark_stale(entry_ids):
+        for page in _pages(entry_ids):
+            await self._have_done(_MARK_STALE, page, self._removed.add_stale(page))
+
+    async def _have_done(self, sql: str, entry_ids: list[int], committed: Callable[[], None]) -> None:
+        if not await self.writer.order_and_tell(sql, [(one,) for one in entry_ids], committed):
             raise StoreError("the store cannot be written")
 
     # for operators
@@ -275,3 +352,11 @@ class DiskTier:
     async def usage(self) -> tuple[int, int, int]:
         """(bytes in use, stored responses, bytes of the file). Raises StoreError."""
         return await self._lister().usage()
+
+
+def _pages(entry_ids: list[int]) -> list[list[int]]:
+    return [entry_ids[at : at + ORDERS_AT_ONCE] for at in range(0, len(entry_ids), ORDERS_AT_ONCE)]
+
+
+def _nothing() -> None:
+    """What is hidden for good needs no forgetting."""

@@ -48,10 +48,10 @@ class Listing:
             last = page[-1][0]
             yield [(row[0], row[1]) for row in page]
 
-    async def first_ids(self, up_to: int) -> list[int]:
-        """The lowest ids, at most a page, none above `up_to`."""
-        sql = f"SELECT entry_id FROM entries WHERE entry_id <= ? ORDER BY entry_id LIMIT {PAGE_ROWS}"
-        return [row[0] for row in await self._fetch(sql, (up_to,))]
+    async def first_ids(self, up_to: int, count: int) -> list[int]:
+        """The lowest ids, at most `count`, none above `up_to`."""
+        sql = "SELECT entry_id FROM entries WHERE entry_id <= ? ORDER BY entry_id LIMIT ?"
+        return [row[0] for row in await self._fetch(sql, (up_to, count))]
 
     async def usage(self) -> tuple[int, int, int]:
         """(bytes in use, stored responses, bytes of the file)."""
@@ -69,7 +69,14 @@ def _listed(row: Any) -> ListedEntry:
     status, content_type = 0, "(damaged)"
     try:
         stored = decode(
-            head, CachingOptions(), key=key, entry_id=entry_id, body_id=0, length=0, forced_stale=False
+            head,
+            CachingOptions(),
+            key=key,
+            entry_id=entry_id,
+            body_id=0,
+            length=0,
+            parts="",
+            forced_stale=False,
         )
         status, content_type = stored.status, stored.fields.get("content-type") or ""
     except StoreError:

@@ -9,6 +9,7 @@ from cachetools import LRUCache
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Candidate
+from cacheproxy.store.batch import MAX_VARIANTS
 
 # What Python spends on an entry's objects beside its text, measured roughly.
 _OVERHEAD_BYTES = 2048
@@ -96,7 +97,15 @@ class MemoryTier:
         if weigh(candidate) > self._entries.maxsize:
             return
         self._entries[entry_id] = candidate
-        self._by_key.setdefault(candidate.stored.key, {})[entry_id] = candidate
+        group = self._by_key.setdefault(candidate.stored.key, {})
+        group[entry_id] = candidate
+        if len(group) > MAX_VARIANTS:
+            self.drop(min(group))
+
+    def update(self, candidate: Candidate) -> None:
+        """Replace an entry if it is here: what was dropped must not come back with new fields."""
+        if candidate.stored.entry_id in self._entries:
+            self.put(candidate)
 
     def drop(self, entry_id: int) -> None:
         """Remove an entry if it is here."""
@@ -109,7 +118,7 @@ class MemoryTier:
         for entry_id in list(self._by_key.get(key, ())):
             self.drop(entry_id)
 
-    def supersede(self, stored: StoredResponse) -> None:
+    def replace_older(self, stored: StoredResponse) -> None:
         """Remove older entries of the same key and variant."""
         for candidate in self.find(stored.key):
             old = candidate.stored

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,14 +24,17 @@ INLINE_BYTES = 64 * 1024
 _LOOKUP_KEYS = 64
 
 _LOOKUP = (
-    "SELECT e.key, e.entry_id, e.body_id, e.length, e.stale, e.head, crc32(e.head) = e.head_checksum,"
-    " c.data, crc32(c.data) = c.checksum"
-    f" FROM entries e LEFT JOIN chunks c ON c.body_id = e.body_id AND c.first = 0 AND e.length <= {INLINE_BYTES}"
+    "SELECT e.key, e.variant, e.entry_id, e.body_id, e.length, e.parts, e.stale, e.head,"
+    " head_checksum(e.key, e.body_id, e.length, e.parts, e.head) = e.head_checksum,"
+    " c.data, row_checksum(e.body_id, 0, c.data) = c.checksum"
+    " FROM entries e LEFT JOIN chunks c"
+    f" ON c.body_id = e.body_id AND c.first = 0 AND e.length <= {INLINE_BYTES} AND e.parts = ''"
     " WHERE e.key IN ({marks})"
 )
 _ROW = (
-    "SELECT first, data, crc32(data) = checksum FROM chunks"
-    " WHERE body_id = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+    "SELECT first, data, row_checksum(body_id, first, data) = checksum FROM chunks"
+    " WHERE body_id = ?1 AND first <= ?2 AND first > ?2 - 262144 AND first + length > ?2"
+    " ORDER BY first DESC LIMIT 1"
 )
 
 
@@ -56,7 +58,7 @@ class DiskReader:
         self._is_looking = False
 
     async def rows_of(self, key: str) -> list[Any]:
-        """The rows of a key: (key, entry, body, length, stale, head, head is whole, data, data is whole)."""
+        """The rows of a key: the columns of `_LOOKUP`."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._queue.append(_LookUp(key, future))
         if not self._is_looking:
@@ -65,13 +67,14 @@ class DiskReader:
         return await future
 
     async def _look_up(self) -> None:
+        batch: list[_LookUp] = []
         try:
             while self._queue:
                 batch, self._queue = self._queue[:_LOOKUP_KEYS], self._queue[_LOOKUP_KEYS:]
                 await self._look_up_batch(batch)
         finally:
             self._is_looking = False
-            for one in self._queue:
+            for one in (*batch, *self._queue):
                 if not one.future.done():
                     one.future.set_exception(StoreError("the store is closing"))
             self._queue.clear()
@@ -120,14 +123,13 @@ class DiskReader:
 class RowSource(Protocol):
     """Where a disk body gets its rows, and how it keeps them while it reads."""
 
-    @property
-    def pins(self) -> Counter[int]:
-        """Bodies being read, and by how many."""
-
     async def read_row(self, body_id: int, start: int) -> bytes:
         """The bytes from `start` to the end of its row."""
 
-    def body_released(self) -> None:
+    def pin(self, body_id: int) -> None:
+        """Keep the rows of a body that is being read."""
+
+    def unpin(self, body_id: int) -> None:
         """A body is read no longer."""
 
 
@@ -153,8 +155,7 @@ class DiskBody:
     async def read(self, part: Slice | None) -> AsyncIterator[bytes]:
         """The bytes of `part`, a row at a time. While this runs the rows are not reclaimed."""
         start, end = (0, self._length) if part is None else (part.start, part.end)
-        pins = self._source.pins
-        pins[self._body_id] += 1
+        self._source.pin(self._body_id)
         try:
             while start < end:
                 piece = await self._source.read_row(self._body_id, start)
@@ -163,7 +164,4 @@ class DiskBody:
                 start += len(piece)
                 yield piece
         finally:
-            pins[self._body_id] -= 1
-            if pins[self._body_id] <= 0:
-                del pins[self._body_id]
-                self._source.body_released()
+            self._source.unpin(self._body_id)

@@ -12,7 +12,7 @@ import aiosqlite
 log = logging.getLogger("cacheproxy")
 
 PAGE_BYTES = 16 * 1024
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "cache.db"
 
 _BUSY_MS = 500
@@ -28,6 +28,7 @@ CREATE TABLE entries(
   variant TEXT NOT NULL,
   body_id INTEGER NOT NULL,
   length INTEGER NOT NULL,
+  parts TEXT NOT NULL,
   size INTEGER NOT NULL,
   weight REAL NOT NULL,
   score REAL NOT NULL,
@@ -53,6 +54,9 @@ INSERT INTO totals VALUES (0, 0, 0.0);
 CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
   UPDATE totals SET entries = entries + 1, bytes = bytes + NEW.size;
   DELETE FROM loose WHERE body_id = NEW.body_id;
+END;
+CREATE TRIGGER entry_resized AFTER UPDATE OF size ON entries BEGIN
+  UPDATE totals SET bytes = bytes + NEW.size - OLD.size;
 END;
 CREATE TRIGGER entry_removed AFTER DELETE ON entries BEGIN
   UPDATE totals SET entries = entries - 1, bytes = bytes - OLD.size;
@@ -80,26 +84,24 @@ async def open_writer(directory: Path, disk_bytes: int) -> aiosqlite.Connection:
     except (sqlite3.DatabaseError, _WrongVersion) as error:
         if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
             raise
-        aside = path.with_suffix(".damaged")
-        log.warning(
-            "%s cannot be used (%s); it is set aside as %s and a new one is made", path, error, aside.name
-        )
-        for suffix in ("", "-wal", "-shm"):
-            old = path.with_name(path.name + suffix)
-            if old.exists():
-                old.replace(aside.with_name(aside.name + suffix))
+        set_aside(directory, str(error))
         return await _open_and_check(path, disk_bytes)
 
 
 def set_aside(directory: Path, why: str) -> None:
     """Rename a file that cannot be used, its log with it; the next open makes a new one. Raises OSError."""
     log.warning(
-        "%s cannot be used (%s); it is kept as cache.damaged and a new one is made", directory / FILE_NAME, why
+        "%s cannot be used (%s); it is set aside as cache.damaged and a new one is made",
+        directory / FILE_NAME,
+        why,
     )
     for suffix in ("", "-wal", "-shm"):
         old = directory / (FILE_NAME + suffix)
+        kept = directory / ("cache.damaged" + suffix)
         if old.exists():
-            old.replace(directory / ("cache.damaged" + suffix))
+            old.replace(kept)
+        else:
+            kept.unlink(missing_ok=True)
 
 
 class _WrongVersion(Exception):
@@ -137,9 +139,13 @@ async def _open_and_check(path: Path, disk_bytes: int) -> aiosqlite.Connection:
 async def open_reader(directory: Path) -> aiosqlite.Connection:
     """A connection that only reads and never checkpoints."""
     connection = await aiosqlite.connect(directory / FILE_NAME, isolation_level=None)
-    await _tune(connection, _READER_CACHE_KIB)
-    await connection.execute("PRAGMA wal_autocheckpoint=0")
-    await connection.execute("PRAGMA query_only=1")
+    try:
+        await _tune(connection, _READER_CACHE_KIB)
+        await connection.execute("PRAGMA wal_autocheckpoint=0")
+        await connection.execute("PRAGMA query_only=1")
+    except BaseException:
+        await connection.close()
+        raise
     return connection
 
 
@@ -147,12 +153,25 @@ async def _tune(connection: aiosqlite.Connection, cache_kib: int) -> None:
     await connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     await connection.execute(f"PRAGMA cache_size=-{cache_kib}")
     await connection.execute("PRAGMA temp_store=MEMORY")
-    await connection.create_function("crc32", 1, _checksum, deterministic=True)
+    await connection.create_function("row_checksum", 3, _row_checksum, deterministic=True)
+    await connection.create_function("head_checksum", 5, _head_checksum, deterministic=True)
 
 
-def _checksum(data: bytes | None) -> int | None:
-    # Runs in the connection's thread; zlib lets the loop go on meanwhile.
-    return None if data is None else zlib.crc32(data)
+# Both run in the connection's thread; zlib lets the loop go on meanwhile. They cover the columns that say whose
+# the bytes are: a flipped bit there would answer with another body.
+
+
+def _row_checksum(body_id: object, first: object, data: object) -> int | None:
+    return _checksum(f"{body_id} {first}", data)
+
+
+def _head_checksum(key: object, body_id: object, length: object, parts: object, head: object) -> int | None:
+    return _checksum(f"{key} {body_id} {length} {parts}", head)
+
+
+def _checksum(place: str, data: object) -> int | None:
+    # In a damaged file a column may have any type.
+    return zlib.crc32(data, zlib.crc32(place.encode())) if isinstance(data, bytes) else None
 
 
 async def scalar(connection: aiosqlite.Connection, sql: str) -> float:

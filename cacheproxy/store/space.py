@@ -23,6 +23,7 @@ RECLAIM_ROWS = 128
 _VICTIMS = 64
 _WAL_MARGIN_BYTES = 12 * 1024 * 1024
 _MARGIN_PAGES = 64
+_VACUUM_PAGES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,41 @@ class NoRoom(Exception):
     """The file cannot take the batch: everything that could be evicted is in use."""
 
 
+class InUse:
+    """Bodies whose rows must stay: being written or read, and by how many."""
+
+    def __init__(self) -> None:
+        self._writers: Counter[int] = Counter()
+        self._readers: Counter[int] = Counter()
+
+    def __contains__(self, body_id: int) -> bool:
+        return body_id in self._writers or body_id in self._readers
+
+    def begin_writing(self, body_id: int) -> None:
+        """Rows will come."""
+        self._writers[body_id] += 1
+
+    def end_writing(self, body_id: int) -> None:
+        """No more rows from one that began."""
+        _less(self._writers, body_id)
+
+    def pin(self, body_id: int) -> None:
+        """A reader begins."""
+        self._readers[body_id] += 1
+
+    def unpin(self, body_id: int) -> bool:
+        """A reader ends; whether it was the last."""
+        return _less(self._readers, body_id)
+
+
+def _less(counter: Counter[int], body_id: int) -> bool:
+    counter[body_id] -= 1
+    if counter[body_id] > 0:
+        return False
+    del counter[body_id]
+    return True
+
+
 class Space:
     """The file's pages. `inflation` is the L of the eviction score. Methods raise sqlite3.Error, OSError."""
 
@@ -46,17 +82,17 @@ class Space:
         db: aiosqlite.Connection,
         directory: Path,
         options: WriterOptions,
+        in_use: InUse,
+        inflation: float,
         on_evicted: Callable[[int], None],
     ) -> None:
         self._db = db
         self._directory = directory
         self._options = options
         self._on_evicted = on_evicted
-        self._since_checkpoint = 0
-        self.inflation = 0.0
-        # Bodies that must keep their rows: being written, or being read.
-        self.writing: set[int] = set()
-        self.pins: Counter[int] = Counter()
+        self._checkpoint_at = CHECKPOINT_BYTES
+        self._in_use = in_use
+        self.inflation = inflation
 
     async def make_room(self, batch: Batch) -> None:
         """Evict until the batch fits, in transactions of bounded size. Raises NoRoom where it cannot."""
@@ -73,6 +109,7 @@ class Space:
             await self.checkpoint()
 
     async def _in_transaction(self, work: Callable[[], Awaitable[int]]) -> int:
+        await self.check_wal()
         await self._db.execute("BEGIN IMMEDIATE")
         try:
             freed = await work()
@@ -80,7 +117,6 @@ class Space:
         except BaseException:
             await self._db.rollback()
             raise
-        self.written((freed // 8 + 4) * PAGE_BYTES)
         return freed
 
     async def _free(self, pages: int) -> int:
@@ -93,7 +129,7 @@ class Space:
         )
         for entry_id, body_id, score in victims:
             # What is being read would free nothing now.
-            if body_id in self.writing or self.pins[body_id]:
+            if body_id in self._in_use:
                 continue
             self.inflation = max(self.inflation, score)
             await self._db.execute("DELETE FROM entries WHERE entry_id = ?", (entry_id,))
@@ -121,7 +157,7 @@ class Space:
         for (body_id,) in loose:
             if freed >= RECLAIM_ROWS * 16:
                 break
-            if body_id not in self.writing and not self.pins[body_id]:
+            if body_id not in self._in_use:
                 freed += await self._drop_rows(body_id, RECLAIM_ROWS)
         return freed
 
@@ -137,39 +173,39 @@ class Space:
         return sum(int(row[1]) // PAGE_BYTES + 1 for row in found)
 
     async def reclaim_step(self) -> bool:
-        """One short transaction of reclaiming; whether there was anything."""
-        freed = await self._in_transaction(self._reclaim)
+        """One short transaction of reclaiming, or of shrinking the file; whether there may be more."""
+        if await self._in_transaction(self._reclaim):
+            return True
         pages = int(await scalar(self._db, "PRAGMA page_count"))
-        excess = pages - self._options.disk_bytes // PAGE_BYTES
-        if excess > 0:
-            # The limit was lowered since: give the pages back to the file system, a little at a time.
-            await self._db.execute_fetchall(f"PRAGMA incremental_vacuum({min(1024, excess)})")
-            self.written(min(1024, excess) * PAGE_BYTES)
-        return freed > 0
+        free = int(await scalar(self._db, "PRAGMA freelist_count"))
+        excess = min(pages - self._options.disk_bytes // PAGE_BYTES, free)
+        if excess <= 0:
+            return False
+        # The limit was lowered since: give the pages back to the file system, a little at a time.
+        # A script: as a statement Python would step it once, and that is one page.
+        await self._db.executescript(f"PRAGMA incremental_vacuum({min(_VACUUM_PAGES, excess)})")
+        return int(await scalar(self._db, "PRAGMA page_count")) < pages
 
-    def written(self, count: int) -> None:
-        """A transaction wrote about `count` bytes."""
-        self._since_checkpoint += count + PAGE_BYTES * 4
+    def _wal_bytes(self) -> int:
+        try:
+            return (self._directory / (FILE_NAME + "-wal")).stat().st_size
+        except OSError:
+            return 0
 
     async def checkpoint(self, *, final: bool = False) -> None:
-        """Move the write-ahead log into the file where it is due."""
-        if final:
+        """Move the write-ahead log into the file where it is due; the log's size is what tells."""
+        size = self._wal_bytes()
+        if final or size >= self._checkpoint_at:
+            # Waits for readers that began earlier, within the busy time-out; no reader waits for it.
             await self._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        elif self._since_checkpoint >= CHECKPOINT_BYTES:
-            self._since_checkpoint = 0
-            rows = list(await self._db.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)"))
-            _, frames, done = rows[0] if rows else (0, 0, 0)
-            if frames != done or frames * PAGE_BYTES > WAL_LIMIT_BYTES // 2:
-                # A reader keeps the log from starting anew: wait for it, within the busy time-out.
-                await self._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            left = self._wal_bytes()
+            # A reader was in the way: not again for every transaction.
+            self._checkpoint_at = max(CHECKPOINT_BYTES, left + CHECKPOINT_BYTES // 2 if left else 0)
 
-    def check_wal(self) -> None:
+    async def check_wal(self) -> None:
         """Raise NoRoom rather than let the log grow past its limit."""
-        wal = self._directory / (FILE_NAME + "-wal")
-        try:
-            size = wal.stat().st_size
-        except OSError:
-            return
-        if size > WAL_LIMIT_BYTES - _WAL_MARGIN_BYTES:
-            self._since_checkpoint = CHECKPOINT_BYTES
-            raise NoRoom("another process keeps the write-ahead log from being emptied")
+        if self._wal_bytes() > WAL_LIMIT_BYTES - _WAL_MARGIN_BYTES:
+            self._checkpoint_at = CHECKPOINT_BYTES
+            await self.checkpoint()
+            if self._wal_bytes() > WAL_LIMIT_BYTES - _WAL_MARGIN_BYTES:
+                raise NoRoom("another process keeps the write-ahead log from being emptied")

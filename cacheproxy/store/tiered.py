@@ -12,6 +12,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.errors import StoreError
 from cacheproxy.http.syntax import is_token
 from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
+from cacheproxy.store.batch import MAX_VARIANTS
 from cacheproxy.store.body_writer import TieredBodyWriter
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier, weigh
@@ -40,22 +41,32 @@ class TieredStore:
         # Only now: memory may have changed while the disk was asked.
         in_memory = self._memory.find(key)
         known = {candidate.stored.entry_id for candidate in in_memory}
-        added = [
-            candidate
-            for candidate in from_disk
-            if candidate.stored.entry_id not in known
-            and not self._disk.is_removed(key, candidate.stored.entry_id)
-        ]
+        added = [candidate for candidate in from_disk if candidate.stored.entry_id not in known]
         for candidate in added:
             self._memory.put(replace(candidate, tier="memory"))
-        return (*in_memory, *added)
+        found = sorted((*in_memory, *added), key=lambda one: one.stored.entry_id)
+        return tuple(found[-MAX_VARIANTS:])
 
-    def begin(self, stored: StoredResponse, length: int | None) -> TieredBodyWriter | None:
-        """Start storing a body of `length` bytes (None: unknown)."""
+    def begin(
+        self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
+    ) -> TieredBodyWriter | None:
+        """Start storing a body of `length` bytes (None: unknown), or the part of one that begins at `start`."""
         limit = self._max_object_bytes if self._disk is not None else self._memory.object_bytes
-        if length is not None and length > limit:
+        if (length is not None and length > limit) or (is_part and self._disk is None):
             return None
-        return TieredBodyWriter(self._memory, self._disk, self._next_entry_id(), limit)
+        place = (stored.entry_id, stored.body_id)
+        if not stored.entry_id:
+            place = (self._next_entry_id(), self._disk.next_body_id() if self._disk is not None else 0)
+        return TieredBodyWriter(self._memory, self._disk, place, start, limit)
+
+    async def keep_part(self, stored: StoredResponse) -> Candidate | None:
+        """Publish an incomplete response, or one that has just been completed; its rows are in the store."""
+        if self._disk is None or not await self._disk.keep_part(stored):
+            return None
+        candidate = Candidate(stored, self._disk.body_of(stored), "disk")
+        self._memory.replace_older(stored)
+        self._memory.put(candidate)
+        return candidate
 
     def _next_entry_id(self) -> int:
         if self._disk is not None:
@@ -72,7 +83,7 @@ class TieredStore:
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         updated = Candidate(stored, candidate.body, candidate.tier)
-        self._memory.put(updated)
+        self._memory.update(updated)
         if self._disk is not None:
             self._disk.update_head(stored)
         return updated

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 
 from cacheproxy.ports import Recorder
-from cacheproxy.store.batch import Batch, EntryRow, NewHead, Row
-from cacheproxy.store.schema import is_damage, scalar
-from cacheproxy.store.space import NoRoom, Space, WriterOptions
+from cacheproxy.store.batch import ORDERS_AT_ONCE, Batch, EntryRow, Order, Row
+from cacheproxy.store.schema import is_damage
+from cacheproxy.store.space import InUse, NoRoom, Space, WriterOptions
 
 log = logging.getLogger("cacheproxy")
 
@@ -26,12 +27,18 @@ BATCH_BYTES = 2 * 1024 * 1024
 BATCH_OPERATIONS = 50
 BATCH_DELAY_S = 0.05
 TOUCH_DELAY_S = 2.0
+RETRY_S = 0.5
 MAX_TOUCHES = 50_000
+MAX_ORDERS = 10_000
 STALL_S = 2.0
 
 
 class Writer:
-    """Owned by the disk tier, which runs `run()` in a task and calls `stop()` at the end."""
+    """Owned by the disk tier, which runs `run()` in a task and calls `stop()` at the end.
+
+    `forget_all` is called when more orders wait than can be kept: it hides everything that is stored and
+    returns the highest id, and the file is emptied once it works again.
+    """
 
     def __init__(
         self,
@@ -39,90 +46,71 @@ class Writer:
         directory: Path,
         options: WriterOptions,
         recorder: Recorder,
+        in_use: InUse,
+        inflation: float,
         on_damage: Callable[[], None],
         on_evicted: Callable[[int], None],
+        forget_all: Callable[[], int],
     ) -> None:
         self._db = db
         self._options = options
         self._recorder = recorder
         self._on_damage = on_damage
-        self.space = Space(db, directory, options, on_evicted)
+        self._forget_all = forget_all
+        self.space = Space(db, directory, options, in_use, inflation, on_evicted)
         self._batch = Batch()
         self._wake = asyncio.Event()
-        self._room: deque[asyncio.Future[None]] = deque()
+        self._room: deque[asyncio.Future[bool]] = deque()
         self._queued_bytes = 0
         self._flush_now = False
         self._stopping = False
+        self._has_ended = False
         self._reclaim_due = True
+        self._retry_at = 0.0
         self._logged_at = 0.0
 
-    @property
-    def writing(self) -> set[int]:
-        """Bodies being written: their rows stay."""
-        return self.space.writing
+    # enqueueing: plain calls, no waiting; what comes after the end fails at once
 
-    @property
-    def pins(self) -> Counter[int]:
-        """Bodies being read, and by how many: their rows stay."""
-        return self.space.pins
-
-    # enqueueing: plain calls, no waiting
-
-    def open_body(self, body_id: int) -> None:
-        """Rows of `body_id` will follow."""
-        self._batch.opened.append(body_id)
-
-    def add_row(self, row: Row, committed: Callable[[], None], failed: Callable[[], None]) -> None:
+    def add_row(self, row: Row) -> None:
         """Write a piece of a body."""
+        if self._has_ended:
+            row.settled(False)
+            return
         self._batch.rows.append(row)
         self._batch.data_bytes += len(row.data)
         self._queued_bytes += len(row.data)
-        self._batch.committed.append(committed)
-        self._batch.failed.append(failed)
         self._wake.set()
 
-    def publish(self, entry: EntryRow, committed: Callable[[], None], failed: Callable[[], None]) -> None:
+    def publish(self, entry: EntryRow) -> None:
         """Make a stored response visible."""
+        if self._has_ended:
+            entry.settled(False)
+            return
         self._batch.entries.append(entry)
         self._batch.data_bytes += len(entry.head)
-        self._batch.committed.append(committed)
-        self._batch.failed.append(failed)
         self._wake.set()
 
-    def update_head(self, new: NewHead, settled: Callable[[], None]) -> None:
-        """Replace an entry's fields."""
-        self._batch.heads.append(new)
-        self._batch.committed.append(settled)
-        self._batch.failed.append(settled)
+    def order(self, order: Order, *, at_once: bool = False) -> None:
+        """Change entries, after what was queued before."""
+        if self._has_ended:
+            if order.attempted is not None:
+                order.attempted(False)
+            return
+        self._batch.orders.append(order)
+        self._flush_now = self._flush_now or at_once
         self._wake.set()
 
-    def remove_key(self, key: str, up_to: int, settled: Callable[[], None]) -> None:
-        """Remove the entries of `key` with ids up to `up_to`."""
-        self._batch.removed_keys.append((key, up_to))
-        self._batch.committed.append(settled)
-        self._batch.failed.append(settled)
-        self._wake.set()
-
-    def remove_ids(self, entry_ids: list[int]) -> asyncio.Future[bool]:
-        """Remove entries; the future tells when that is committed, and whether it was."""
-        return self._with_result(self._batch.removed_ids, entry_ids)
-
-    def mark_stale(self, entry_ids: list[int]) -> asyncio.Future[bool]:
-        """Mark entries stale; the future as in `remove_ids`."""
-        return self._with_result(self._batch.stale_ids, entry_ids)
-
-    def _with_result(self, target: list[int], entry_ids: list[int]) -> asyncio.Future[bool]:
-        target.extend(entry_ids)
+    def order_and_tell(
+        self, sql: str, parameters: list[tuple[Any, ...]], committed: Callable[[], None]
+    ) -> asyncio.Future[bool]:
+        """An order that goes out at once; the future tells whether its first try succeeded."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def settle(result: bool) -> None:
+        def attempted(result: bool) -> None:
             if not done.done():
                 done.set_result(result)
 
-        self._batch.committed.append(lambda: settle(True))
-        self._batch.failed.append(lambda: settle(False))
-        self._flush_now = True
-        self._wake.set()
+        self.order(Order(sql, parameters, committed, attempted), at_once=True)
         return done
 
     def touch(self, entry_id: int) -> None:
@@ -137,47 +125,53 @@ class Writer:
         self._wake.set()
 
     async def room(self) -> bool:
-        """Wait until the queue has room; False where the writer stands still for `STALL_S`."""
+        """Wait until the queue has room; False where the writer stands still for `STALL_S`, or has ended."""
+        if self._has_ended:
+            return False
         if self._queued_bytes <= self._options.queue_bytes:
             return True
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._room.append(waiter)
         self._wake.set()
         try:
             async with asyncio.timeout(STALL_S):
-                await waiter
+                return await waiter
         except TimeoutError:
             return False
-        return True
 
     # the task
 
     async def run(self) -> None:
         """Write until `stop()`; then what is queued, and a last checkpoint."""
-        self.space.inflation = await scalar(self._db, "SELECT inflation FROM totals")
-        while not self._stopping or self._batch.count:
-            await self._wait_for_work()
-            batch, self._batch = self._batch, Batch()
-            self._flush_now = False
-            if not batch.is_empty:
-                await self._commit(batch)
-            await self._keep_house()
         try:
+            while not self._stopping or self._batch.count:
+                await self._wait_for_work()
+                batch, self._batch = self._batch, Batch()
+                self._batch.orders = batch.take_orders(ORDERS_AT_ONCE)
+                self._flush_now = bool(self._batch.orders)
+                if batch.count or batch.touches:
+                    await self._commit(batch)
+                await self._keep_house()
             await self.space.checkpoint(final=True)
         except sqlite3.Error as error:
             self._failed(error)
+        finally:
+            self._end()
 
     async def _wait_for_work(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + TOUCH_DELAY_S
         while not self._stopping:
-            batch = self._batch
+            now, batch = loop.time(), self._batch
             if batch.count:
                 if self._flush_now or batch.count >= BATCH_OPERATIONS or batch.data_bytes >= BATCH_BYTES:
                     return
-                deadline = min(deadline, loop.time() + BATCH_DELAY_S)
+                # Orders of a transaction that failed wait a little longer, unless there is news.
+                deadline = min(deadline, max(now + BATCH_DELAY_S, 0.0 if batch.is_new_data else self._retry_at))
             elif self._reclaim_due:
-                return
+                if now >= self._retry_at:
+                    return
+                deadline = min(deadline, self._retry_at)
             self._wake.clear()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -190,27 +184,62 @@ class Writer:
         self._stopping = True
         self._wake.set()
 
+    def _end(self) -> None:
+        self._has_ended = True
+        batch, self._batch = self._batch, Batch()
+        batch.settle(False)
+        for order in batch.orders:
+            if order.attempted is not None:
+                order.attempted(False)
+        for waiter in self._room:
+            if not waiter.done():
+                waiter.set_result(False)
+
     async def _commit(self, batch: Batch) -> None:
         try:
             await self._in_transaction(batch)
         except (sqlite3.Error, OSError, NoRoom, ValueError) as error:
             self._failed(error)
-            outcome = batch.failed
+            done = False
         else:
-            outcome = batch.committed
-            self.space.written(batch.data_bytes)
+            done = True
+            self._reclaim_due = self._reclaim_due or bool(batch.orders or batch.entries)
         self._queued_bytes -= sum(len(row.data) for row in batch.rows)
-        for callback in outcome:
-            callback()
+        batch.settle(done)
+        for order in batch.orders:
+            if order.attempted is not None:
+                order.attempted(done)
+            if done:
+                order.committed()
+        if not done:
+            self._after_failure(batch)
         while self._room and self._queued_bytes <= self._options.queue_bytes:
             waiter = self._room.popleft()
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(True)
+
+    def _after_failure(self, failed: Batch) -> None:
+        self._queued_bytes -= self._batch.drop_bodies({row.body_id for row in failed.rows})
+        self._retry_at = asyncio.get_running_loop().time() + RETRY_S
+        # At the end one try must do: the process may not wait for a disk that does not work.
+        if self._stopping:
+            return
+        orders = [*failed.orders, *self._batch.orders]
+        if sum(len(order.parameters) for order in orders) > MAX_ORDERS:
+            waiting = orders
+
+            def committed() -> None:
+                for order in waiting:
+                    order.committed()
+
+            bound = self._forget_all()
+            orders = [Order("DELETE FROM entries WHERE entry_id <= ?", [(bound,)], committed)]
+        self._batch.orders = orders
 
     async def _in_transaction(self, batch: Batch) -> None:
         before = self.space.inflation
-        if batch.rows or batch.entries:
-            self.space.check_wal()
+        await self.space.check_wal()
+        if batch.is_new_data:
             await self.space.make_room(batch)
         await self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -237,9 +266,11 @@ class Writer:
 
     async def _keep_house(self) -> None:
         try:
-            if self._reclaim_due and not self._batch.rows:
+            if self._reclaim_due and not self._batch.rows and not self._stopping:
                 self._reclaim_due = False
                 self._reclaim_due = await self.space.reclaim_step()
             await self.space.checkpoint()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, NoRoom) as error:
+            self._reclaim_due = True
+            self._retry_at = asyncio.get_running_loop().time() + RETRY_S
             self._failed(error)

@@ -6,19 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cacheproxy.caching import reuse, storing
+from cacheproxy.caching.entry import Timing
+from cacheproxy.caching.freshening import merge
 from cacheproxy.caching.freshness import HEURISTIC_STATUSES, Lifetime, freshness_lifetime
 from cacheproxy.caching.options import CachingOptions
-from cacheproxy.http.cache_control import parse_response_directives
-from tests.caching.build import NOW, OPTIONS, at, fields
+from cacheproxy.http.cache_control import PLAIN_REQUEST, RequestDirectives, parse_response_directives
+from tests.caching.build import NOW, OPTIONS, at, fields, request, response
 
 DAY = 86400
 OLD = f"Last-Modified: {at(-10 * DAY)}"
 
 
-def lifetime(text: str, status: int = 200, options: CachingOptions = OPTIONS) -> Lifetime:
+DEB = "http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb"
+
+
+def lifetime(text: str, status: int = 200, options: CachingOptions = OPTIONS, key: str = "") -> Lifetime:
     """The lifetime of a response generated and received at NOW."""
     found = fields(text)
-    return freshness_lifetime(status, found, parse_response_directives(found), NOW, NOW, options)
+    return freshness_lifetime(status, found, parse_response_directives(found), NOW, NOW, options, key)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,52 @@ def test_the_operator_bounds_the_guess() -> None:
     assert lifetime(OLD, options=options).seconds == 4 * DAY
 
 
+@pytest.mark.parametrize(
+    ("rfc", "text", "status", "key", "seconds"),
+    [
+        ("9111 4.2.2 no word from the origin", "", 200, DEB, 30 * DAY),
+        ("9111 4.2.2 the larger of both", OLD, 200, DEB, 30 * DAY),
+        ("9111 4.2.2 a part of it", "", 206, DEB, 30 * DAY),
+        ("9111 4.2.2 a type", "Content-Type: application/vnd.debian.binary-package", 200, DEB, 30 * DAY),
+        ("9111 4.2.1 max-age goes first", "Cache-Control: max-age=60", 200, DEB, 60),
+        ("9111 4.2.1 Expires goes first", "Expires: 0", 200, DEB, 0),
+        ("9111 4.2.2 a portal's page", "Content-Type: text/html; charset=utf-8", 200, DEB, 0),
+        ("9111 4.2.2 a portal's page, any case", "Content-Type: Text/HTML", 200, DEB, 0),
+        ("9111 4.2.2 not there", "", 404, DEB, 0),
+        ("9111 4.2.2 elsewhere", "Location: /x", 301, DEB, 0),
+        ("9111 4.2.2 elsewhere for now", "Location: /x", 302, DEB, 0),
+        ("9111 4.2.2 a query", "", 200, DEB + "?x", 0),
+        ("9111 4.2.2 an empty query", "", 200, DEB + "?", 0),
+        ("9111 4.2.2 an index", "", 200, "http://deb.debian.org/debian/dists/bookworm/InRelease", 0),
+        ("9111 4.2.2 an index, by age", OLD, 200, "http://deb.debian.org/debian/dists/bookworm/InRelease", DAY),
+        ("9111 4.2.2 no path", "", 200, "http://h", 0),
+        ("9111 4.2.2 the host is no path", "", 200, f"http://{'ab12' * 10}.js/", 0),
+    ],
+)
+def test_guessed_by_name(rfc: str, text: str, status: int, key: str, seconds: float) -> None:
+    assert lifetime(text, status, key=key).seconds == seconds
+
+
+def test_the_operator_bounds_the_guess_by_name() -> None:
+    assert lifetime("", options=CachingOptions(name_lifetime_s=5), key=DEB).seconds == 5
+    assert lifetime(OLD, options=CachingOptions(name_lifetime_s=5), key=DEB).seconds == DAY
+    assert lifetime("", options=CachingOptions(name_lifetime_s=0), key=DEB).seconds == 0
+
+
 @given(st.text(st.characters(max_codepoint=255, exclude_characters="|:")), st.integers(200, 599))
 def test_no_text_gives_a_negative_lifetime(text: str, status: int) -> None:
     for name in ("Cache-Control: max-age=", "Cache-Control: s-maxage=", "Expires: ", "Last-Modified: "):
         assert lifetime(name + text, status).seconds >= 0
+
+
+def test_a_file_with_nothing_but_its_name_is_stored_and_reused() -> None:
+    """Issue 3.5; a client's `no-cache` still goes to the origin (RFC 9111 §5.2.1.4)."""
+    asked = request(url=DEB)
+    outcome = storing.decide(asked, PLAIN_REQUEST, response(), Timing(NOW, NOW), OPTIONS)
+    assert isinstance(outcome, storing.Store)
+    later = NOW + 29 * DAY
+    assert isinstance(reuse.decide(PLAIN_REQUEST, outcome.stored, False, later), reuse.ServeStored)
+    assert isinstance(reuse.decide(RequestDirectives(no_cache=True), outcome.stored, False, NOW), reuse.Forward)
+    kept = outcome.stored.with_body(1, 1, 5)
+    refreshed = merge(kept, response(status=304), Timing(later, later), OPTIONS)
+    assert refreshed.lifetime.seconds == 30 * DAY, "freshening looks at the name again"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sqlite3
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from aiosqlite.context import contextmanager
 
 from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
+from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Candidate, ExchangeRecord
@@ -173,7 +176,8 @@ class House:
         """Have everything queued so far committed."""
         if self._disk is not None:
             async with asyncio.timeout(10):
-                await self._disk.writer.mark_stale([0])
+                with suppress(StoreError):
+                    await self._disk.mark_stale([0])
 
     def forget_memory(self) -> None:
         """Empty the memory tier, so that look-ups go to disk."""
@@ -306,6 +310,16 @@ async def tap(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tap]:
     tap.install(monkeypatch)
     yield tap
     tap.before = tap.after = None
+
+
+@pytest.fixture(autouse=True)
+def _logged() -> Iterator[None]:
+    """What is logged reaches caplog, also after a test that set the level as `serve` does."""
+    log = logging.getLogger("cacheproxy")
+    before = log.level
+    log.setLevel(logging.INFO)
+    yield
+    log.setLevel(before)
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ def again(data: bytes, like: StoredResponse) -> StoredResponse:
         entry_id=like.entry_id,
         body_id=like.body_id,
         length=like.length or 0,
+        parts="",
         forced_stale=like.forced_stale,
     )
 

@@ -70,10 +70,10 @@ class LruMachine(RuleBasedStateMachine):
         self.model = [one for one in self.model if one.stored.key != key]
 
     @rule(key=st.sampled_from(KEYS), entry_id=IDS, variant=st.sampled_from(["", "x"]))
-    def supersede(self, key: str, entry_id: int, variant: str) -> None:
+    def replace_older(self, key: str, entry_id: int, variant: str) -> None:
         """Older entries of the same key and variant go."""
         new = candidate(entry_id, key, b"", variant).stored
-        self.tier.supersede(new)
+        self.tier.replace_older(new)
         self.model = [
             one
             for one in self.model
