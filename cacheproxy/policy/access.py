@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cacheproxy.errors import ConfigError
@@ -60,13 +61,20 @@ def is_wider_than_private(networks: tuple[Network, ...]) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
+def _address(text: str) -> Address:
+    # Parsing costs more than all the rules together, and the same few addresses come again and again.
+    return ip_address(text.partition("%")[0])
+
+
+@lru_cache(maxsize=4096)
 def plain_address(text: str) -> Address:
     """The address of `text`, an IPv4 address behind any IPv6 spelling of it taken out. Raises ValueError.
 
     Mapped (::ffff:a.b.c.d), compatible (::a.b.c.d), NAT64 (64:ff9b::/96) and 6to4 (2002::/16) all reach
     the IPv4 address that they embed.
     """
-    address = ip_address(text.partition("%")[0])
+    address = _address(text)
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -185,7 +193,7 @@ class AccessPolicy:
         """Why an address that `host` resolved to may not be connected to."""
         # A deny may name either spelling; an exception must name the address that is really reached.
         address = plain_address(address_text)
-        both = (address, ip_address(address_text.partition("%")[0]))
+        both = (address, _address(address_text))
         allowed = any(rule.fits_host(host, port) or rule.fits_address((address,), port) for rule in self._allow)
         if not allowed and any(rule.fits_address(both, port) for rule in self._deny):
             return f"the address {address} may not be reached through this proxy (access.deny_destinations)"
@@ -194,7 +202,7 @@ class AccessPolicy:
 
 def _is_in(client: str, networks: tuple[Network, ...]) -> bool:
     try:
-        address = ip_address(client.partition("%")[0])
+        address = _address(client)
         # A dual-stack socket writes IPv4 clients so; other embeddings are addresses of their own.
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped

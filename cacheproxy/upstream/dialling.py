@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -148,6 +149,9 @@ class Dialler:
 
     async def _connect(self, host: str, infos: list[AddressInfo]) -> socket.socket:
         try:
+            if len(infos) == 1:
+                # Nothing to race, which is most of what a race costs.
+                return await _connect_to(infos[0])
             return await aiohappyeyeballs.start_connection(
                 infos,
                 happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
@@ -172,6 +176,40 @@ class Dialler:
         ):
             return False
         return bool(sock.getsockname()[0] == sock.getpeername()[0])
+
+
+async def _connect_to(info: AddressInfo) -> socket.socket:
+    """A connected, non-blocking socket. Raises OSError."""
+    family, kind, proto, _, address = info
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            await _writable(sock)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                raise OSError(number, os.strerror(number)) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(sock.fileno(), _wake, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sock.fileno())
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
