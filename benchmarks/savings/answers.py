@@ -84,7 +84,9 @@ def _not_modified(fields: dict[str, str], tag: str, modified: str) -> bool:
     return False
 
 
-def answer(resource: Resource, version: int, query: str, fields: dict[str, str], now: float, epoch: float) -> Answer:
+def answer(
+    resource: Resource, version: int, query: str, fields: dict[str, str], now: float, epoch: float
+) -> Answer:
     """What the origin says; `fields` have lower-case names, `epoch` is the day when everything was new."""
     body = resource.body(version, resource.variant(query, fields))
     coding = accepted(fields.get("accept-encoding")) if resource.text else ""
@@ -94,7 +96,10 @@ def answer(resource: Resource, version: int, query: str, fields: dict[str, str],
     if resource.control:
         result.fields.append(("Cache-Control", resource.control))
     result.fields += [(name, value) for name, value in (("ETag", tag), ("Last-Modified", modified)) if value]
-    vary = [*(["Accept-Encoding"] if resource.text else []), *(["Accept-Language"] if resource.languages else [])]
+    vary = [
+        *(["Accept-Encoding"] if resource.text else []),
+        *(["Accept-Language"] if resource.languages else []),
+    ]
     if vary:
         result.fields.append(("Vary", ", ".join(vary)))
     result.fields += [(name, value) for name, value in resource.fields]

@@ -72,7 +72,9 @@ class Check:
             return
         first, end = self._offset, self._offset + len(piece)
         self._offset = end
-        self.candidates = [body for body in self.candidates if body.size >= end and body.read(first, end) == piece]
+        self.candidates = [
+            body for body in self.candidates if body.size >= end and body.read(first, end) == piece
+        ]
         if not self.candidates:
             self.problem = self.problem or f"wrong bytes between {first} and {end}"
 

@@ -58,7 +58,9 @@ class Clients:
             connection.writer.close()
         self._idle.clear()
 
-    async def get(self, target: str, fields: dict[str, str], check: Check | None = None, cut: int = 0) -> Reply | None:
+    async def get(
+        self, target: str, fields: dict[str, str], check: Check | None = None, cut: int = 0
+    ) -> Reply | None:
         """Asks for a path of the origin; None when no answer came. Failures and wrong bodies go to the tally."""
         self.tally.requests += 1
         async with self._slots:

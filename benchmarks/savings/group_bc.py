@@ -129,5 +129,3 @@ def group_c(draw: random.Random) -> list[Workload]:
         Workload("query", rounds(_queries(), draw)),
         Workload("alias", rounds(aliases, draw)),
     ]
-
-

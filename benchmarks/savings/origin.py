@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -85,8 +85,8 @@ class Origin:
                 return
             await asyncio.sleep(max(rest, 0.05))
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -142,6 +142,8 @@ class Origin:
             return True
         version = self.catalogue.version(resource)
         reply = answer(resource, version, query, fields, now, self._epoch)
+        if resource.cookies:
+            reply.fields.append(("Set-Cookie", f"id=c{self.sent.requests}; Path=/"))
         self.sent.not_modified += reply.status == 304
         await self._send(connection, reply.head(), path, body=False)
         if method == "HEAD" or reply.status == 304:
@@ -153,7 +155,9 @@ class Origin:
         await self._send_body(connection, reply, path, resource.rate, most)
         return most == reply.length()
 
-    async def _send_body(self, connection: socket.socket, reply: Answer, path: str, rate: int, most: int) -> None:
+    async def _send_body(
+        self, connection: socket.socket, reply: Answer, path: str, rate: int, most: int
+    ) -> None:
         began, sent = time.monotonic(), 0
         for piece in _pieces(reply):
             piece = piece[: most - sent]
@@ -184,7 +188,12 @@ async def _writable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     number = connection.fileno()
-    loop.add_writer(number, lambda: ready.done() or ready.set_result(None))
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(number, wake)
     try:
         await ready
     finally:

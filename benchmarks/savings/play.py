@@ -143,3 +143,11 @@ def _fill(figure: Figure, sent: Sent, tally: Tally) -> None:
     figure.wrong = len(tally.wrong)
     figure.by_kind = dict(sent.by_label)
     figure.problems = (tally.wrong + tally.failed)[:20]
+
+
+def restart(figure: Figure, sent: Sent, delivered_before: int) -> None:
+    """Counts only what came after a warm-up."""
+    figure.delivered -= delivered_before
+    figure.origin_bytes, figure.origin_body_bytes = sent.bytes, sent.body_bytes
+    figure.origin_requests, figure.not_modified = sent.requests, sent.not_modified
+    figure.by_kind = {}

@@ -37,6 +37,8 @@ class Resource:
     """Aliases share it, and with it bytes, ETag and Repr-Digest."""
     drop_at: int = 0
     """The first answer breaks off after this many body bytes."""
+    cookies: bool = False
+    """Every answer sets another cookie."""
     current: bool = False
     """A client must never see an older version than the origin has (max-age=0, no-cache)."""
 

@@ -36,7 +36,9 @@ refresh_pattern . 0 20% 4320{option}
 
 def squid_path() -> str | None:
     """Where Squid is, None when it is not installed."""
-    return shutil.which("squid") or next((f"{place}/squid" for place in PLACES if Path(place, "squid").exists()), None)
+    return shutil.which("squid") or next(
+        (f"{place}/squid" for place in PLACES if Path(place, "squid").exists()), None
+    )
 
 
 def _unprivileged() -> pwd.struct_passwd:
@@ -88,8 +90,8 @@ class Squid(Proxy):
         self.conf.write_text(self.text())
         if is_root():
             user = _unprivileged()
-            for path in (self.folder, self.folder / "cache"):
-                shutil.chown(path, user.pw_uid, user.pw_gid)
+            for folder in (self.folder, self.folder / "cache"):
+                shutil.chown(folder, user.pw_uid, user.pw_gid)
         path = squid_path()
         assert path is not None
         await run_once(path, "-N", "-z", "-f", str(self.conf))
