@@ -37,16 +37,18 @@ def workload() -> Workload:
 async def run() -> int:
     """Prints a line for each pass; 1 when a body was wrong or a reply failed."""
     plan = workload()
-    print("pass  requests  delivered   from origin       saved   hit ratio   byte hit ratio   wrong   failed")
+    print("pass  requests  delivered     origin      saved  hit ratio  byte hit ratio  wrong  failed")
     bad = 0
     async with bench(Ours) as stage:
         for number in range(1, PASSES + 1):
             one = await stage.measured(Figure("user", f"pass {number}", "ours", 1), lambda: stage.play(plan))
             hits = 1 - (one.origin_requests - one.not_modified) / one.requests
+            byte_hits = 1 - one.origin_body_bytes / one.delivered
             saved = one.delivered - one.origin_bytes
+            megabytes = [f"{count / 1e6:>8.1f} MB" for count in (one.delivered, one.origin_bytes, saved)]
             print(
-                f"{number:>4}  {one.requests:>8}  {one.delivered / 1e6:>6.1f} MB  {one.origin_bytes / 1e6:>9.1f} MB"
-                f"  {saved / 1e6:>7.1f} MB  {hits:>9.1%}  {1 - one.origin_body_bytes / one.delivered:>14.1%}  {one.wrong:>6}  {one.failed:>7}",
+                f"{number:>4}  {one.requests:>8}{''.join(megabytes)}"
+                f"{hits:>11.1%}{byte_hits:>16.1%}{one.wrong:>7}{one.failed:>8}",
                 flush=True,
             )
             bad += one.wrong + one.failed

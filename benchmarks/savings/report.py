@@ -24,7 +24,7 @@ def _line(row: Row, names: list[str]) -> list[str]:
     cells = [row.group, row.workload, _mb(row.delivered), *(_mb(row.origin.get(name)) for name in names), saved]
     return [
         *cells,
-        "-" if ratio is None else f"{ratio:.2f} {row.best()}",
+        "-" if ratio is None or row.group == "D" else f"{ratio:.2f} {row.best()}",
         "/".join(str(row.requests[name]) for name in names if name in row.requests),
         "/".join(str(row.wrong[name]) for name in names if name in row.wrong),
         "/".join(str(row.failed[name]) for name in names if name in row.failed),
