@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=float, default=0.25, help="share of the ids of traces")
     parser.add_argument("--trace-requests", type=int, default=0, help="only the first N requests")
     parser.add_argument("--pace", type=float, default=150.0, help="most misses per second in group E")
-    parser.add_argument("--out", type=Path, default=Path("build/savings"), help="folder of the results")
+    parser.add_argument("--out", type=Path, default=Path(".bench/savings"), help="folder of the results")
     return parser
 
 

@@ -17,13 +17,17 @@ class Row:
 
     group: str
     workload: str
-    delivered: int = 0
-    """To the clients of ours."""
+    received: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     origin: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     body: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     wrong: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @property
+    def delivered(self) -> int:
+        """To the clients of ours, or of the first proxy when ours did not play."""
+        return self.received.get("ours") or next(iter(self.received.values()), 0)
 
     def best(self) -> str:
         """The Squid configuration with the fewest origin bytes, empty without one."""
@@ -56,7 +60,8 @@ def rows(figures: list[Figure]) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     for one in figures:
         row = found.setdefault((one.group, one.workload), Row(one.group, one.workload))
-        row.delivered += one.delivered if one.proxy == "ours" else 0
+        if not one.proxy.startswith("sim "):
+            row.received[one.proxy] += one.delivered
         row.origin[one.proxy] += one.origin_bytes
         row.body[one.proxy] += one.origin_body_bytes
         row.requests[one.proxy] += one.origin_requests
@@ -70,9 +75,9 @@ def total(parts: list[Row], group: str, name: str) -> Row:
     result = Row(group, name)
     for row in parts:
         if row.group == group:
-            result.delivered += row.delivered
             for proxy, count in row.origin.items():
                 result.origin[proxy] += count
+                result.received[proxy] += row.received[proxy]
     return result
 
 

@@ -94,10 +94,15 @@ class Squid(Proxy):
                 shutil.chown(folder, user.pw_uid, user.pw_gid)
         path = squid_path()
         assert path is not None
-        await run_once(path, "-N", "-z", "-f", str(self.conf))
+        await run_once(path, "-n", self.service, "-N", "-z", "-f", str(self.conf))
+
+    @property
+    def service(self) -> str:
+        """A name of its own: instances with the same one share their index in shared memory."""
+        return f"savings{self.port}"
 
     def command(self) -> list[str]:
-        return [squid_path() or "squid", "-N", "-f", str(self.conf)]
+        return [squid_path() or "squid", "-n", self.service, "-N", "-f", str(self.conf)]
 
     async def store_bytes(self) -> int:
         return await asyncio.to_thread(_disk_usage, self.folder / "cache")
