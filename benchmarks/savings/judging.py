@@ -71,13 +71,12 @@ def rows(figures: list[Figure]) -> list[Row]:
 
 
 def total(parts: list[Row], group: str, name: str) -> Row:
-    """The sum of a group's workloads."""
+    """The sum of a group's workloads, for the proxies that played all of them."""
     result = Row(group, name)
-    for row in parts:
-        if row.group == group:
-            for proxy, count in row.origin.items():
-                result.origin[proxy] += count
-                result.received[proxy] += row.received[proxy]
+    some = [row for row in parts if row.group == group]
+    for proxy in set.intersection(*(set(row.origin) for row in some)):
+        result.origin[proxy] = sum(row.origin[proxy] for row in some)
+        result.received[proxy] = sum(row.received[proxy] for row in some)
     return result
 
 
