@@ -121,6 +121,7 @@ def draw(figures: list[Figure], path: Path) -> bool:
                 axes.text(place, 1.26, f"{share:.0f}x", ha="center", va="bottom", fontsize=7)
     axes.axhline(1.0, color="#444444", linewidth=0.6)
     axes.set_ylim(0, 1.35)
+    axes.margins(x=0.01)
     axes.set_ylabel("origin bytes / delivered bytes (less is better)")
     axes.set_xticks(
         range(len(found)), [f"{row.group} {row.workload}" for row in found], rotation=45, ha="right"
