@@ -25,10 +25,12 @@ TAGS = (
 
 
 def page(path: str, size: int, control: str, *, current: bool = False, etag: bool = True) -> Resource:
+    """A page of the web."""
     return Resource(path, size, control=control, current=current, etag=etag)
 
 
 def visits(resource: Resource, times: int, fields: Fields = ()) -> list[Ask]:
+    """The same ask, again and again."""
     return [Ask(resource, fields) for _ in range(times)]
 
 

@@ -38,21 +38,25 @@ async def _never_shared(bench: Bench, resource: Resource, field: str = "") -> No
 
 
 async def private(bench: Bench, _: random.Random) -> None:
+    """`private`, each body for one client."""
     await _never_shared(
         bench, Resource("/d-private/1", 50_000, "private, max-age=60", personal="Cookie"), "Cookie"
     )
 
 
 async def no_store(bench: Bench, _: random.Random) -> None:
+    """`no-store`, each body for one client."""
     await _never_shared(bench, Resource("/d-no-store/1", 50_000, "no-store", personal="Cookie"), "Cookie")
 
 
 async def authorization(bench: Bench, _: random.Random) -> None:
+    """Storable, but asked for with Authorization, and nothing says public."""
     file = Resource("/d-authorization/1", 50_000, "max-age=60", personal="Authorization")
     await _never_shared(bench, file, "Authorization")
 
 
 async def vary_star(bench: Bench, _: random.Random) -> None:
+    """`Vary: *` matches no later request."""
     await _never_shared(bench, Resource("/d-vary/1", 50_000, "max-age=60", fields=(("Vary", "*"),)))
 
 

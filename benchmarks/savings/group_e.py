@@ -16,6 +16,8 @@ from benchmarks.savings.simulation import POLICIES, WARM, simulate
 from benchmarks.savings.traces import Trace, office_week, read
 
 SHARES = (0.05, 0.25)
+SMALLEST = 4 * MIB
+"""What our proxy takes at least."""
 WORKERS = 8
 
 
@@ -44,7 +46,7 @@ def replays(folder: Path | None, scale: int, sample: float, most: int) -> list[R
         footprint = small.footprint()
         for share in SHARES:
             # Whole MiB: Squid takes no others.
-            disk = max(MIB, round(footprint * share / MIB) * MIB)
+            disk = max(SMALLEST, round(footprint * share / MIB) * MIB)
             found.append(Replay(f"{small.name}-{share:.0%}", small, disk))
     return found
 

@@ -11,7 +11,7 @@ from benchmarks.savings.checking import Check
 from benchmarks.savings.client import Clients, Tally
 from benchmarks.savings.origin import Origin, Sent
 from benchmarks.savings.plan import Ask, Episode, Workload
-from benchmarks.savings.proxies import Proxy
+from benchmarks.savings.proxies import NotStarted, Proxy
 
 NO_CODING = {"identity", "*", ""}
 
@@ -57,6 +57,8 @@ class Bench:
         self.clients.tally = Tally()
         await work()
         await self.origin.idle()
+        if not self.proxy.alive():
+            raise NotStarted(f"{self.proxy.name} ended during {figure.workload}")
         after = self.proxy.log_tags()
         _fill(figure, self.origin.sent.since(before), self.clients.tally)
         figure.memory_hits = sum((after - tags)[tag] for tag in after if "MEM_HIT" in tag)

@@ -18,6 +18,7 @@ MIB = 1024 * 1024
 DISK = 200 * MIB
 START_S = 60.0
 STOP_S = 15.0
+SETTLE_S = 0.3
 
 
 class NotStarted(Exception):
@@ -25,6 +26,7 @@ class NotStarted(Exception):
 
 
 def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -96,6 +98,13 @@ class Proxy:
                 await asyncio.sleep(0.05)
                 continue
             writer.close()
+            # Some listen first and find out afterwards that they cannot go on.
+            await asyncio.sleep(SETTLE_S)
+            break
+        else:
+            process.kill()
+            await process.wait()
+        if process.returncode is None:
             return
         said = (self.folder / "output").read_text(errors="replace")[-2000:]
         raise NotStarted(f"{self.name} does not listen: {said}")
@@ -112,6 +121,10 @@ class Proxy:
         self._process = None
         if self._folder is not None:
             self._folder.cleanup()
+
+    def alive(self) -> bool:
+        """Whether its process still runs."""
+        return self._process is not None and self._process.returncode is None
 
     def written_bytes(self) -> int:
         """Bytes that the process caused to be written to disk, 0 where the system does not say."""
@@ -172,4 +185,5 @@ async def run_once(*command: str) -> str:
 
 
 def is_root() -> bool:
+    """Whether this process may change owners."""
     return os.geteuid() == 0

@@ -9,7 +9,11 @@ from pathlib import Path
 from benchmarks.savings.judging import Row, Verdict, rows, total, verdicts
 from benchmarks.savings.play import Figure
 
-PROXIES = ("ours", "S0", "S1", "S2", "LFUDA", "LRU", "sim LRU", "sim LFUDA", "sim LFUDA+")
+COLOURS = {
+    "ours": "#0b6e4f", "S0": "#9aa5b1", "S1": "#d98324", "S2": "#5b7db1", "LFUDA": "#b0413e", "LRU": "#8a6f9e",
+    "sim LRU": "#dddddd", "sim LFUDA": "#cccccc", "sim LFUDA+": "#bbbbbb",
+}  # fmt: skip
+PROXIES = tuple(COLOURS)
 NO_SQUID = "Squid is not installed or did not start: a run without Squid is no result."
 
 
@@ -99,24 +103,13 @@ def draw(figures: list[Figure], path: Path) -> bool:
     found = [row for row in rows(figures) if row.group != "D" and row.delivered]
     names = [name for name in PROXIES if any(name in row.origin for row in found)]
     figure, axes = plot.subplots(figsize=(max(7.0, 0.85 * len(found) + 2), 5.0))
-    colours = [
-        "#0b6e4f",
-        "#9aa5b1",
-        "#d98324",
-        "#5b7db1",
-        "#d98324",
-        "#9aa5b1",
-        "#dddddd",
-        "#cccccc",
-        "#bbbbbb",
-    ]
     for row_number, row in enumerate(found):
         here = [name for name in names if name in row.origin]
         width = 0.8 / len(here)
         for n, name in enumerate(here):
             share = row.origin[name] / row.delivered
             place = row_number - 0.4 + width * (n + 0.5)
-            axes.bar(place, min(share, 1.25), width * 0.92, color=colours[PROXIES.index(name)])
+            axes.bar(place, min(share, 1.25), width * 0.92, color=COLOURS[name])
             if share > 1.25:
                 axes.text(place, 1.26, f"{share:.0f}x", ha="center", va="bottom", fontsize=7)
     axes.axhline(1.0, color="#444444", linewidth=0.6)
@@ -126,7 +119,7 @@ def draw(figures: list[Figure], path: Path) -> bool:
     axes.set_xticks(
         range(len(found)), [f"{row.group} {row.workload}" for row in found], rotation=45, ha="right"
     )
-    handles = [plot.Rectangle((0, 0), 1, 1, color=colours[PROXIES.index(name)]) for name in names]
+    handles = [plot.Rectangle((0, 0), 1, 1, color=COLOURS[name]) for name in names]
     labels = [name if name == "ours" or name.startswith("sim") else f"Squid {name}" for name in names]
     axes.legend(
         handles, labels, ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, 1.12), frameon=False
