@@ -43,6 +43,6 @@ def test_architecture_shows_the_layers_that_are_tested() -> None:
 
 
 def test_scripts_are_there_and_executable() -> None:
-    for name in ("run", "test", "check"):
+    for name in ("run", "test", "check", "bench"):
         assert (ROOT / "scripts" / name).stat().st_mode & 0o111, name
     assert Path(ROOT / ".ci" / "run").stat().st_mode & 0o111

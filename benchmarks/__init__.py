@@ -1,0 +1,1 @@
+"""Benchmarks: what the proxy saves, and how fast it is."""

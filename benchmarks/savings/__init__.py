@@ -1,0 +1,1 @@
+"""The savings benchmark: origin bytes per delivered byte, beside Squid (WORKLOADS.md)."""
