@@ -1,0 +1,95 @@
+"""Runs suites: warms, then slots in rotating order, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.performance.load import Load, Wrk
+from benchmarks.performance.origin import Origin
+from benchmarks.performance.peers.peer import Running
+from benchmarks.performance.peers.registry import Stable
+from benchmarks.performance.processes import BenchmarkError
+from benchmarks.performance.slots import Meter, Slot
+from benchmarks.performance.suites import Suite
+from benchmarks.performance.traffic import write_script
+from benchmarks.performance.warming import warm
+
+Say = Callable[[str], None]
+
+
+def rotated(names: list[str], number: int) -> list[str]:
+    """The order of round `number`, so that no peer is always after the same other, at the same place."""
+    step = number % len(names)
+    return names[step:] + names[:step]
+
+
+@dataclass(slots=True)
+class Driver:
+    """Everything that a suite needs while it runs."""
+
+    directory: Path
+    origin: Origin
+    peers: Stable
+    absent: dict[str, str]
+    say: Say
+    meter: Meter = field(init=False)
+    slots: list[Slot] = field(default_factory=list)
+    troubles: dict[str, str] = field(default_factory=dict)  # "suite peer" -> what went wrong
+
+    def __post_init__(self) -> None:
+        self.meter = Meter(self.origin)
+
+    def run(self, suite: Suite, rounds: int) -> list[Slot]:
+        """All rounds of one suite."""
+        targets = self._targets(suite)
+        load = self._load(suite)
+        found: list[Slot] = []
+        for number in range(rounds):
+            for name in rotated(list(targets), number):
+                target = targets[name]
+                try:
+                    slot = self.meter.measure(suite.name, suite.expect, target, load, number)
+                    if target.program is not None:
+                        target.program.check()
+                except (BenchmarkError, OSError) as error:
+                    self._trouble(suite, name, error)
+                    continue
+                found.append(slot)
+        self.slots += found
+        return found
+
+    def _targets(self, suite: Suite) -> dict[str, Running]:
+        """The suite's peers that run here, started and warmed."""
+        found: dict[str, Running] = {}
+        for name in suite.peers:
+            if name in self.absent:
+                continue
+            try:
+                target = self.peers.get(name)
+                if suite.load == "wrk" and suite.traffic.kind == "obj" and suite.traffic.objects > 1:
+                    self._warm(suite, target)
+            except (BenchmarkError, OSError) as error:
+                self._trouble(suite, name, error)
+                continue
+            found[name] = target
+        return found
+
+    def _warm(self, suite: Suite, target: Running) -> None:
+        if not target.peer.proxy:
+            return
+        left = warm(target, self.origin, suite.traffic.paths())
+        if left and suite.expect == "hit":
+            self._trouble(suite, target.name, BenchmarkError(f"still {left} misses after warming"))
+
+    def _trouble(self, suite: Suite, name: str, error: Exception) -> None:
+        self.troubles[f"{suite.name} {name}"] = str(error)
+        self.say(f"! {suite.name}: {name}: {error}")
+
+    def _load(self, suite: Suite) -> Load:
+        if suite.load == "wrk":
+            path = self.directory / f"{suite.name}.lua"
+            script = write_script(suite.traffic, self.origin.authority, path)
+            return Wrk(script, suite.traffic.connections, suite.seconds)
+        raise BenchmarkError(f"no load is called {suite.load}")

@@ -1,0 +1,89 @@
+"""Squid as Debian ships it, but for cache sizes, access log, port and directories."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks.performance.peers.peer import Peer, Place
+from benchmarks.performance.processes import BenchmarkError, Program, pinned, program, start
+
+CONFIGURATION = """
+acl CONNECT method CONNECT
+acl SSL_ports port 443 {origin_port}
+acl Safe_ports port 80 443 1025-65535
+http_access deny !Safe_ports
+http_access deny CONNECT !SSL_ports
+http_access allow localhost manager
+http_access deny manager
+http_access allow localhost
+http_access deny all
+http_port 127.0.0.1:{port}
+logfile_rotate 0
+refresh_pattern ^ftp:           1440    20%     10080
+refresh_pattern ^gopher:        1440    0%      1440
+refresh_pattern -i (/cgi-bin/|\\?) 0     0%      0
+refresh_pattern .               0       20%     4320
+
+coredump_dir {directory}
+pid_filename {directory}/squid.pid
+cache_log {directory}/cache.log
+shutdown_lifetime 0 seconds
+maximum_object_size 256 MB
+maximum_object_size_in_memory 8 MB
+{sizes}
+{log}
+"""
+MEMORY = "cache_mem 1024 MB"
+ROCK = "cache_mem 0 MB\ncache_dir rock {directory}/rock 2048"
+BOTH = "cache_mem 1024 MB\ncache_dir rock {directory}/rock 2048"
+
+
+def launch(name: str, place: Place, *, sizes: str, log: bool) -> Program:
+    """Write the configuration, prepare the cache directory, start."""
+    directory = place.directory
+    if os.geteuid() == 0:
+        shutil.chown(directory, "proxy", "proxy")
+    text = CONFIGURATION.format(
+        port=place.port,
+        origin_port=place.origin.port,
+        directory=directory,
+        sizes=sizes.format(directory=directory),
+        log=f"access_log daemon:{directory}/access.log squid" if log else "access_log none",
+    )
+    path = directory / "squid.conf"
+    path.write_text(text)
+    service = "bench" + secrets.token_hex(4)
+    argv = [program("squid"), "--foreground", "-YC", "-n", service, "-f", str(path)]
+    if "cache_dir" in text:
+        _make_cache_dir(directory, path, service, place.cpus)
+    return start(name, argv, cpus=place.cpus, port=place.port, directory=directory, shared_memory=service)
+
+
+def _make_cache_dir(directory: Path, configuration: Path, service: str, cpus: list[int]) -> None:
+    (directory / "rock").mkdir()
+    if os.geteuid() == 0:
+        shutil.chown(directory / "rock", "proxy", "proxy")
+    argv = pinned(cpus, [program("squid"), "-zN", "-n", service, "-f", str(configuration)])
+    made = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    if made.returncode != 0:
+        raise BenchmarkError(f"squid -z: {made.stderr[-1000:]}")
+
+
+def _peer(name: str, shown: str, sizes: str, *, log: bool) -> Peer:
+    started: Callable[[str, Place], Program] = partial(launch, sizes=sizes, log=log)
+    return Peer(name, shown, ("squid",), "squid", started)
+
+
+PEERS = (
+    _peer("squid", "memory, access log off", MEMORY, log=False),
+    _peer("squid-log", "memory, access log on", MEMORY, log=True),
+    _peer("squid-rock", "rock, no memory tier, access log off", ROCK, log=False),
+    _peer("squid-rock-log", "rock, no memory tier, access log on", ROCK, log=True),
+    _peer("squid-both", "memory and rock, access log on", BOTH, log=True),
+)
