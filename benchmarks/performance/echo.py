@@ -36,7 +36,9 @@ def answer(size: int) -> bytes:
 async def serve(port: int, size: int) -> None:
     """Run until killed."""
     whole = answer(size)
-    server = await asyncio.get_running_loop().create_server(lambda: Echo(whole), "127.0.0.1", port, backlog=2048)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Echo(whole), "127.0.0.1", port, backlog=2048
+    )
     await server.serve_forever()
 
 

@@ -58,11 +58,14 @@ class Answering(asyncio.Protocol):
         match = TARGET.match(head)
         size = SIZES.get(match[2].decode()) if match else None
         if match is None or size is None:
-            page = f"Active connections: 1\nserver accepts handled requests\n 1 1 {Answering.requests}\n".encode()
+            page = (
+                f"Active connections: 1\nserver accepts handled requests\n 1 1 {Answering.requests}\n".encode()
+            )
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
             return
         control = b"public, max-age=86400" if match[1] == b"obj" else b"no-store"
-        lines = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nCache-Control: %s\r\nContent-Length: %d\r\n\r\n' % (control, size)
+        fields = b'ETag: "1"\r\nX-Fetched: %d\r\nCache-Control: %s\r\n' % (Answering.requests, control)
+        lines = b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: %d\r\n\r\n" % size
         if size <= len(PIECE):
             self._transport.write(lines + PIECE[:size])
             return

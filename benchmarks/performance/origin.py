@@ -12,6 +12,7 @@ from benchmarks.performance.processes import BenchmarkError, Program, cores, fre
 from benchmarks.performance.sizes import SIZES
 
 OPEN_FILES = 16384
+FETCHED = "X-Fetched"  # a field that differs in every answer of the origin, so that a stored one is known again
 
 HEAD = """
 {user}
@@ -41,7 +42,8 @@ SERVER = """
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location = /status {{ stub_status; }}
-    location ~ ^/obj/(\\w+)/ {{ alias {files}/$1; add_header Cache-Control "public, max-age=86400"; }}
+    location ~ ^/obj/(\\w+)/ {{ alias {files}/$1; add_header Cache-Control "public, max-age=86400";
+      add_header {fetched} $request_id; }}
     location ~ ^/nc/(\\w+)/ {{ alias {files}/$1; add_header Cache-Control "no-store"; }}
   }}
 }}
@@ -59,6 +61,11 @@ def nginx_head(directory: Path) -> str:
     """What every nginx of the benchmark begins its configuration with; its own directories, its own user."""
     user = "user root;" if os.geteuid() == 0 else ""
     return HEAD.format(user=user, files=OPEN_FILES, directory=directory)
+
+
+def server_block(port: int, files: Path) -> str:
+    """The server of bodies, and the end of the configuration."""
+    return SERVER.format(port=port, files=files, fetched=FETCHED)
 
 
 def start_nginx(name: str, configuration: str, directory: Path, port: int, cpus: list[int]) -> Program:
@@ -105,7 +112,7 @@ def start_origin(directory: Path) -> Origin:
     load_core = cores()[1]
     if not missing("nginx"):
         write_bodies(directory / "files")
-        text = nginx_head(directory) + SERVER.format(port=port, files=directory / "files")
+        text = nginx_head(directory) + server_block(port, directory / "files")
         return Origin(start_nginx("origin", text, directory, port, load_core), port, "nginx")
     argv = [sys.executable, "-m", "benchmarks.performance.fallback_origin", str(port)]
     return Origin(start("origin", argv, cpus=load_core, port=port, directory=directory), port, "python")

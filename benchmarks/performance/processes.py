@@ -28,10 +28,12 @@ def free_port() -> int:
         return port
 
 
+ALLOWED = sorted(os.sched_getaffinity(0))  # before the driver moves itself to the core of the load
+
+
 def cores() -> tuple[list[int], list[int]]:
     """The core of the program under test, and the core of load and origin; the same one where there is only one."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return [allowed[0]], [allowed[1] if len(allowed) > 1 else allowed[0]]
+    return [ALLOWED[0]], [ALLOWED[1] if len(ALLOWED) > 1 else ALLOWED[0]]
 
 
 def pinned(cpus: Sequence[int], argv: Sequence[str]) -> list[str]:
@@ -193,7 +195,9 @@ def start(
         except OSError:
             time.sleep(0.05)
     started.stop()
-    raise BenchmarkError(f"{name} did not listen within {START_TIMEOUT_S:.0f} s; see its output:\n" + _tail(log))
+    raise BenchmarkError(
+        f"{name} did not listen within {START_TIMEOUT_S:.0f} s; see its output:\n" + _tail(log)
+    )
 
 
 def _tail(log: Path) -> str:

@@ -113,7 +113,9 @@ def targets_table(results: Sequence[Result]) -> str:
                 result.reached,
             ]
         )
-    return "\ntargets (how many times better ours is; median of the same round, 90 % interval)\n" + columns(rows)
+    return "\ntargets (how many times better ours is; median of the same round, 90 % interval)\n" + columns(
+        rows
+    )
 
 
 def write_json(path: Path, records: Iterable[dict[str, object]]) -> None:

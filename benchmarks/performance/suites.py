@@ -76,13 +76,9 @@ SUITES: Final = (
         (P99, CPU, RATE),
         seconds=2,
     ),
-    Suite(
-        "disk-1k", "disk hit 1 KB", "wrk", "hit", DISK, Traffic(("1k",), 4000, 50, uniform=True), quick=True
-    ),
+    Suite("disk-1k", "disk hit 1 KB", "wrk", "hit", DISK, Traffic(("1k",), 4000, 50, uniform=True), quick=True),
     Suite("disk-16k", "disk hit 16 KB", "wrk", "hit", DISK, Traffic(("16k",), 4000, 50, uniform=True)),
-    Suite(
-        "miss-1k", "miss 1 KB", "wrk", "miss", MISSING, Traffic(("1k",), 5000, 50, kind="nc"), quick=True
-    ),
+    Suite("miss-1k", "miss 1 KB", "wrk", "miss", MISSING, Traffic(("1k",), 5000, 50, kind="nc"), quick=True),
     Suite("miss-16k", "miss 16 KB", "wrk", "miss", MISSING, Traffic(("16k",), 5000, 50, kind="nc")),
     Suite(
         "miss-100m",
@@ -125,6 +121,8 @@ SUITES: Final = (
         "wrk",
         "any",
         ("ours", "squid", "squid-log", "squid-both", "ats", "nginx-cache"),
-        Traffic(("1k", "4k", "1k", "16k", "1k", "64k", "4k", "256k"), 2000, 50, new_share=0.1, private_share=0.1),
+        Traffic(
+            ("1k", "4k", "1k", "16k", "1k", "64k", "4k", "256k"), 2000, 50, new_share=0.1, private_share=0.1
+        ),
     ),
 )

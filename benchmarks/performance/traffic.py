@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 ZIPF = 0.9
 ORDER = 65536
@@ -27,6 +27,11 @@ class Traffic:
     new_share: float = 0.0  # share of requests for cacheable objects that nobody asked for before
     private_share: float = 0.0  # share of requests for responses that must not be stored
 
+    @property
+    def warmed(self) -> bool:
+        """Whether there is something to store before the measurement."""
+        return self.kind == "obj" and self.objects > 1
+
     def path(self, number: int) -> str:
         """The path of object `number`, from 1."""
         size = self.sizes[number % len(self.sizes)]
@@ -44,6 +49,7 @@ local objects, order_length, zipf = @OBJECTS@, @ORDER@, @ZIPF@
 local uniform, new_fields = @UNIFORM@, @NEW_FIELDS@
 local new_share, private_share = @NEW_SHARE@, @PRIVATE_SHARE@
 local fixed = "@FIELDS@"
+local left_out = {@LEFT_OUT@}
 local lines, order, at, slot = {}, {}, 0, 0
 
 local function line(kind, size, name)
@@ -51,9 +57,22 @@ local function line(kind, size, name)
     .. " HTTP/1.1\\r\\nHost: " .. origin .. "\\r\\n"
 end
 
+local function text_of(number)
+  if not lines[number] then
+    local text = line("@KIND@", sizes[number % #sizes + 1], number)
+    lines[number] = new_fields and text or text .. fixed .. "\\r\\n"
+  end
+  return lines[number]
+end
+
+local function kept(number)
+  while left_out[number] do number = number % objects + 1 end
+  return number
+end
+
 local function draw()
   if uniform then
-    for i = 1, order_length do order[i] = math.random(objects) end
+    for i = 1, order_length do order[i] = text_of(kept(math.random(objects))) end
     return
   end
   local sums, sum = {}, 0
@@ -64,24 +83,19 @@ local function draw()
       local middle = math.floor((low + high) / 2)
       if sums[middle] < wanted then low = middle + 1 else high = middle end
     end
-    order[i] = low
+    order[i] = text_of(kept(low))
   end
 end
 
 function init(args)
   slot = tonumber(args[1])
   math.randomseed(slot)
-  for i = 1, objects do
-    local text = line("@KIND@", sizes[i % #sizes + 1], i)
-    if not new_fields then text = text .. fixed .. "\\r\\n" end
-    lines[i] = text
-  end
   draw()
 end
 
 function request()
   at = at + 1
-  local asked = lines[order[at % order_length + 1]]
+  local asked = order[at % order_length + 1]
   if new_fields then
     return asked .. string.format(
       "User-Agent: bench/%d.%d\\r\\nAccept: text/html;q=0.%d,*/*\\r\\nAccept-Language: en;q=0.%d\\r\\n" ..
@@ -107,8 +121,11 @@ end
 """
 
 
-def script(traffic: Traffic, authority: str) -> str:
-    """The lua text for wrk; its one argument is the number of the slot, from which all chance is seeded."""
+def script(traffic: Traffic, authority: str, left_out: Collection[int] = ()) -> str:
+    """The lua text for wrk; its one argument is the number of the slot, from which all chance is seeded.
+
+    The objects `left_out` are not asked for, their neighbours are in their place.
+    """
     values = {
         "ORIGIN": authority,
         "SIZES": ", ".join(f'"{size}"' for size in traffic.sizes),
@@ -120,15 +137,10 @@ def script(traffic: Traffic, authority: str) -> str:
         "NEW_SHARE": str(traffic.new_share),
         "PRIVATE_SHARE": str(traffic.private_share),
         "KIND": traffic.kind,
+        "LEFT_OUT": ", ".join(f"[{number}] = true" for number in sorted(left_out)),
         "FIELDS": FIXED_FIELDS.replace("\r\n", "\\r\\n"),
     }
     text = SCRIPT
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text
-
-
-def write_script(traffic: Traffic, authority: str, path: Path) -> Path:
-    """Write the script to a file and return its path."""
-    path.write_text(script(traffic, authority))
-    return path

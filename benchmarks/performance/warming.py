@@ -1,4 +1,4 @@
-"""Filling caches before a suite, until the origin is asked for nothing any more."""
+"""Filling caches before a suite, until every object is stored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import socket
 import threading
 from collections.abc import Sequence
 
-from benchmarks.performance.origin import Origin
+from benchmarks.performance.bulk import read_answer, value_of
+from benchmarks.performance.origin import FETCHED
 from benchmarks.performance.peers.peer import Running
 from benchmarks.performance.processes import BenchmarkError
 from benchmarks.performance.traffic import FIXED_FIELDS
@@ -15,47 +16,26 @@ THREADS = 4
 PASSES = 8
 
 
-def fetch_all(port: int, authority: str, paths: Sequence[str]) -> None:
-    """GET every path once through the program on `port`, over one connection. Raises BenchmarkError."""
+def fetch_all(port: int, authority: str, paths: Sequence[str]) -> dict[str, str]:
+    """GET every path once through the program on `port`; which fetch each answer stems from. Raises BenchmarkError."""
+    found = {}
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for path in paths:
             head = f"GET http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n{FIXED_FIELDS}\r\n"
             connection.sendall(head.encode())
-            read_answer(connection)
+            found[path] = value_of(read_answer(connection)[0], FETCHED)
+    return found
 
 
-def read_answer(connection: socket.socket) -> int:
-    """Read one answer with a Content-Length and return its body's length. Raises BenchmarkError."""
-    buffer = b""
-    while b"\r\n\r\n" not in buffer:
-        piece = connection.recv(65536)
-        if not piece:
-            raise BenchmarkError("the connection ended within an answer's head")
-        buffer += piece
-    head, _, rest = buffer.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    if lines[0].split()[1] != "200":
-        raise BenchmarkError(f"the answer was {lines[0]!r}")
-    length = next((int(line[15:]) for line in lines[1:] if line.lower().startswith("content-length:")), None)
-    if length is None:
-        raise BenchmarkError("an answer without Content-Length")
-    missing = length - len(rest)
-    while missing > 0:
-        piece = connection.recv(min(missing, 1 << 20))
-        if not piece:
-            raise BenchmarkError("the connection ended within a body")
-        missing -= len(piece)
-    return length
-
-
-def fill(target: Running, origin: Origin, paths: Sequence[str]) -> None:
+def fill(target: Running, authority: str, paths: Sequence[str]) -> dict[str, str]:
     """One pass over all paths, in several threads. Raises BenchmarkError."""
     failures: list[Exception] = []
+    found: dict[str, str] = {}
 
     def work(part: Sequence[str]) -> None:
         try:
-            fetch_all(target.port, origin.authority, part)
+            found.update(fetch_all(target.port, authority, part))
         except (OSError, BenchmarkError) as error:
             failures.append(error)
 
@@ -66,15 +46,17 @@ def fill(target: Running, origin: Origin, paths: Sequence[str]) -> None:
         thread.join()
     if failures:
         raise BenchmarkError(f"{target.name}: filling failed: {failures[0]}")
+    return found
 
 
-def warm(target: Running, origin: Origin, paths: Sequence[str]) -> int:
-    """Pass over all paths until one pass causes no request at the origin; what the last pass caused."""
-    asked = 0
+def warm(target: Running, authority: str, paths: Sequence[str]) -> set[str]:
+    """Pass over all paths until a pass brings what the pass before brought; the paths that never settled."""
+    before = fill(target, authority, paths)
+    unsettled = set(paths)
     for _ in range(PASSES):
-        before = origin.requests()
-        fill(target, origin, paths)
-        asked = origin.requests() - before
-        if asked == 0:
+        now = fill(target, authority, paths)
+        unsettled = {path for path in paths if now[path] != before[path]}
+        if not unsettled:
             break
-    return asked
+        before = now
+    return unsettled

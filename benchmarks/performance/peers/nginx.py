@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.performance.origin import SERVER, nginx_head, start_nginx, write_bodies
+from benchmarks.performance.origin import nginx_head, server_block, start_nginx, write_bodies
 from benchmarks.performance.peers.peer import Peer, Place
 from benchmarks.performance.processes import Program
 
@@ -28,7 +28,7 @@ CACHE = """
 def static(name: str, place: Place) -> Program:
     """A file server; absolute-form targets are read for their path."""
     write_bodies(place.directory / "files")
-    text = nginx_head(place.directory) + SERVER.format(port=place.port, files=place.directory / "files")
+    text = nginx_head(place.directory) + server_block(place.port, place.directory / "files")
     return start_nginx(name, text, place.directory, place.port, place.cpus)
 
 

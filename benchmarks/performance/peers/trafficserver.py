@@ -16,6 +16,7 @@ STORAGE = "2G"
 RECORDS = """
 CONFIG proxy.config.exec_thread.autoconfig INT 0
 CONFIG proxy.config.exec_thread.limit INT 1
+CONFIG proxy.config.exec_thread.affinity INT 0
 CONFIG proxy.config.http.server_ports STRING {port}:ip-in=127.0.0.1
 CONFIG proxy.config.http.connect_ports STRING 443 {origin_port}
 CONFIG proxy.config.url_remap.remap_required INT 0
@@ -53,11 +54,7 @@ def records(port: int, origin_port: int, memory: int) -> str:
     ours = RECORDS.format(port=port, origin_port=origin_port, memory=memory)
     names = {line.split()[1] for line in ours.split("\n") if line}
     shipped = (SHIPPED / "records.config").read_text()
-    kept = [
-        line
-        for line in shipped.splitlines()
-        if line.startswith("CONFIG") and line.split()[1] not in names
-    ]
+    kept = [line for line in shipped.splitlines() if line.startswith("CONFIG") and line.split()[1] not in names]
     return "\n".join(kept) + ours
 
 
