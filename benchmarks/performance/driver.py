@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.performance import resting
 from benchmarks.performance.bulk import Bulk
 from benchmarks.performance.load import Load, Wrk
 from benchmarks.performance.origin import Origin
@@ -63,6 +64,18 @@ class Driver:
                     continue
                 found.append(slot)
         self.slots += found
+        return found
+
+    def rest(self, connections: int) -> list[resting.Resting]:
+        """Memory of idle connections, peer by peer."""
+        found = []
+        for name in resting.PEERS:
+            if name in self.absent:
+                continue
+            try:
+                found.append(resting.measure(self.peers.get(name), self.origin, connections))
+            except (BenchmarkError, OSError) as error:
+                self.say(f"! idle memory: {name}: {error}")
         return found
 
     def _targets(self, suite: Suite) -> dict[str, Running]:

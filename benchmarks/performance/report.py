@@ -12,10 +12,12 @@ from pathlib import Path
 from benchmarks.performance.peers.registry import PEERS
 from benchmarks.performance.processes import missing, program
 from benchmarks.performance.ratios import Ratio, middle, paired
+from benchmarks.performance.resting import Resting
 from benchmarks.performance.slots import Slot
 from benchmarks.performance.suites import Suite
 from benchmarks.performance.targets import Result
 
+SHOWN_LOSS = 0.001
 VERSIONS = {
     "squid": ("-v",),
     "traffic_server": ("--version",),
@@ -67,11 +69,11 @@ def table(suite: Suite, slots: Sequence[Slot]) -> str:
             ratio = paired(ours, mine, figure.of, lower_is_better=figure.lower_is_better)
             row += [number(middle(mine, figure.of)), "" if name == suite.subject else shown_ratio(ratio)]
         latency = f"{number(middle(mine, lambda s: s.p50_ms))} / {number(middle(mine, lambda s: s.p99_ms))}"
-        rows.append([*row, latency, notes(mine), PEERS[name].shown])
+        rows.append([*row, latency, notes(mine, suite.expect), PEERS[name].shown])
     return f"\n{suite.name}: {suite.title}\n" + columns([heads, *rows])
 
 
-def notes(slots: Sequence[Slot]) -> str:
+def notes(slots: Sequence[Slot], expect: str = "any") -> str:
     """Void, noisy and faulty slots."""
     found = []
     void = [slot for slot in slots if slot.void]
@@ -80,6 +82,9 @@ def notes(slots: Sequence[Slot]) -> str:
     noisy = sum(slot.noisy for slot in slots)
     if noisy:
         found.append(f"{noisy}/{len(slots)} noisy")
+    lost = sum(slot.origin_requests for slot in slots) / max(1, sum(slot.requests for slot in slots))
+    if expect == "hit" and lost > SHOWN_LOSS:
+        found.append(f"{lost:.1%} asked of the origin")
     errors = sum(slot.errors for slot in slots)
     if errors:
         found.append(f"{errors} errors")
@@ -115,6 +120,24 @@ def targets_table(results: Sequence[Result]) -> str:
         )
     return "\ntargets (how many times better ours is; median of the same round, 90 % interval)\n" + columns(
         rows
+    )
+
+
+def resting_table(found: Sequence[Resting]) -> str:
+    """Memory at rest: a line per peer."""
+    rows = [["peer", "connections", "KiB per idle connection", "MiB before"]]
+    rows += [
+        [
+            one.peer,
+            str(one.connections),
+            f"{one.bytes_per_connection / 1024:.1f}",
+            f"{one.base_bytes / 2**20:.0f}",
+        ]
+        for one in found
+    ]
+    return (
+        "\nidle-memory: proportional set size of idle keep-alive connections (ours must be at most 12 KiB)\n"
+        + columns(rows)
     )
 
 

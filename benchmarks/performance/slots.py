@@ -12,8 +12,7 @@ from benchmarks.performance.peers.peer import Running
 from benchmarks.performance.processes import Machine, run_ns
 
 NOISY_CORES = 0.5
-HIT_SHARE = 0.001  # requests at the origin per request, above which a run of hits is none
-MISS_SHARE = 0.9  # and below which a run of misses is none
+MISS_SHARE = 0.9  # requests at the origin per request, below which a run of misses is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,13 @@ class Slot:
         }
 
 
-def verdict(expect: str, outcome_requests: int, errors: int, origin_requests: int) -> str:
+def verdict(expect: str, outcome_requests: int, errors: int, origin_requests: int, may_lose: float) -> str:
     """Why a slot does not count."""
     if outcome_requests == 0:
         return "nothing was answered"
     if errors > outcome_requests * 0.01:
         return f"{errors} errors"
-    if expect == "hit" and origin_requests > outcome_requests * HIT_SHARE:
+    if expect == "hit" and origin_requests > outcome_requests * may_lose:
         return f"{origin_requests} requests at the origin in a run of hits"
     if expect == "miss" and origin_requests < outcome_requests * MISS_SHARE:
         return f"only {origin_requests} requests at the origin in a run of misses"
@@ -118,7 +117,13 @@ class Meter:
             foreign_cores=round(foreign, 3),
             errors=outcome.errors,
             origin_requests=asked,
-            void=verdict(expect if target.peer.proxy else "any", outcome.requests, outcome.errors, asked),
+            void=verdict(
+                expect if target.peer.proxy else "any",
+                outcome.requests,
+                outcome.errors,
+                asked,
+                target.peer.may_lose,
+            ),
         )
 
 

@@ -53,6 +53,15 @@ MISSING = ("ours", "squid", "squid-log", "ats", "nginx-cache")
 STORING = ("ours", "squid", "squid-log", "squid-rock", "squid-rock-log", "ats", "nginx-cache")
 SMALL = Traffic(("1k",), 5000, 50)
 
+QUICK_OBJECTS = 1000  # filling takes longer than measuring
+
+
+def shortened(suite: Suite) -> Suite:
+    """The suite with fewer objects, for the short form."""
+    objects = min(suite.traffic.objects, QUICK_OBJECTS)
+    return replace(suite, traffic=replace(suite.traffic, objects=objects))
+
+
 SUITES: Final = (
     Suite("hit-1k", "memory hit 1 KB", "wrk", "hit", (*MEMORY, "echo-1k"), SMALL, quick=True),
     Suite(

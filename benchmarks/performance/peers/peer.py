@@ -29,6 +29,7 @@ class Peer:
     programs: tuple[str, ...]  # what must be installed
     package: str  # the Debian package that has it; empty for our own
     launch: Callable[[str, Place], Program]
+    may_lose: float = 0.001  # requests at the origin per request, above which a run of hits is none
     proxy: bool = True  # False: never asks the origin, whatever is asked of it
 
 

@@ -39,6 +39,7 @@ maximum_object_size_in_memory 8 MB
 {sizes}
 {log}
 """
+ROCK_LOSES = 0.02  # objects whose keys share a slot push each other out; warming finds most of them, not all
 MEMORY = "cache_mem 1024 MB"
 ROCK = "cache_mem 0 MB\ncache_dir rock {directory}/rock 2048"
 BOTH = "cache_mem 1024 MB\ncache_dir rock {directory}/rock 2048"
@@ -77,7 +78,9 @@ def _make_cache_dir(directory: Path, configuration: Path, service: str, cpus: li
 
 def _peer(name: str, shown: str, sizes: str, *, log: bool) -> Peer:
     started: Callable[[str, Place], Program] = partial(launch, sizes=sizes, log=log)
-    return Peer(name, shown, ("squid",), "squid", started)
+    return Peer(
+        name, shown, ("squid",), "squid", started, may_lose=ROCK_LOSES if "cache_dir" in sizes else 0.001
+    )
 
 
 PEERS = (
