@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def chosen(options: argparse.Namespace) -> tuple[list[Suite], bool]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and print; the exit code is 1 when the run could not be made, not when a target is missed."""
     options = arguments(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
         suites, idle = chosen(options)
         if lacking := missing("wrk", "taskset"):

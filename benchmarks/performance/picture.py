@@ -73,7 +73,16 @@ def _suites(axis: Any, suites: Sequence[Suite], slots: Sequence[Slot]) -> None:
             label = None if name in known else name
             known.add(name)
             axis.plot([ratio.low, ratio.high], [row, row], color=colour, linewidth=2, alpha=0.4)
-            axis.plot([ratio.value], [row], marker=marker, color=colour, linestyle="", label=label)
+            inside = "white" if name.endswith("-log") else colour
+            axis.plot(
+                [ratio.value],
+                [row],
+                marker=marker,
+                color=colour,
+                markerfacecolor=inside,
+                linestyle="",
+                label=label,
+            )
         for target in TARGETS:
             if target.suite == suite.name and target.figure == figure and target.must is not None:
                 axis.plot([target.must], [row], marker="|", color=look(target.peer)[0], markersize=22)
@@ -81,10 +90,11 @@ def _suites(axis: Any, suites: Sequence[Suite], slots: Sequence[Slot]) -> None:
     axis.set_xscale("log")
     axis.set_yticks(range(len(suites)), [f"{suite.title} ({suite.figures[0].name})" for suite in suites])
     axis.set_ylim(len(suites) - 0.5, -0.5)
-    axis.set_xlabel("times better ours is (right of the line: ours is ahead; tall strokes: must reach)")
+    axis.set_xlabel("times better ours is; tall strokes: must reach")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.grid(axis="x", alpha=0.3)
     if known:
-        axis.legend(fontsize=7, loc="best")
+        axis.legend(fontsize=7, ncols=6, loc="lower center", bbox_to_anchor=(0.3, 1.0))
 
 
 def _growth(axis: Any, prefix: str, suites: Sequence[Suite], slots: Sequence[Slot]) -> None:

@@ -70,7 +70,8 @@ def table(suite: Suite, slots: Sequence[Slot]) -> str:
             row += [number(middle(mine, figure.of)), "" if name == suite.subject else shown_ratio(ratio)]
         latency = f"{number(middle(mine, lambda s: s.p50_ms))} / {number(middle(mine, lambda s: s.p99_ms))}"
         rows.append([*row, latency, notes(mine, suite.expect), PEERS[name].shown])
-    return f"\n{suite.name}: {suite.title}\n" + columns([heads, *rows])
+    others = number(middle(slots, lambda slot: slot.foreign_cores))
+    return f"\n{suite.name}: {suite.title} (others used {others} cores)\n" + columns([heads, *rows])
 
 
 def notes(slots: Sequence[Slot], expect: str = "any") -> str:

@@ -124,9 +124,10 @@ SUITES: Final = (
         ("ours", "squid", "squid-log", "ats"),
         Traffic(("1k",), 100, 50, kind="nc"),
     ),
+    # Zipf over the sizes; a tenth of the requests for new objects, a tenth for no-store
     Suite(
         "mixed",
-        "mixed trace: Zipf over 1K-256K, a tenth new, a tenth no-store",
+        "mixed trace, 1 to 256 KB",
         "wrk",
         "any",
         ("ours", "squid", "squid-log", "squid-both", "ats", "nginx-cache"),
