@@ -1,0 +1,1 @@
+"""The performance benchmark: this proxy beside its peers, interleaved in the same run."""

@@ -1,0 +1,1 @@
+"""The programs that are compared, each started with a configuration of the benchmark's own."""
