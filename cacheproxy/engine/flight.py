@@ -102,6 +102,10 @@ class Flights:
             if flight.candidate is not None and flight.spool is not None and flight.spool.can_read_from(0)
         ]
 
+    def is_filling(self, key: str) -> bool:
+        """Whether a response of `key` is being received now."""
+        return key in self._filling
+
     def start(self, plan: Plan, *, shareable: bool) -> Flight:
         """Begin a fetch in its own task; while its head is awaited, others may wait if it is shareable."""
         flight = Flight(plan)

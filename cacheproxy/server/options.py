@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import Answer, Clock, Exchange, Recorder
+from cacheproxy.server.hot_path import HotPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,11 @@ class ConnectionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The engine, the tunnels' dialler, the clock, the counters."""
+    """The engine, the tunnels' dialler, the clock, the counters, the hot path where it is on."""
 
     handle: Callable[[Exchange], Awaitable[Answer]]
     open_tunnel: Callable[[RequestHead, str], Awaitable[socket.socket]]
     clock: Clock
     recorder: Recorder
     options: ConnectionOptions
+    hot: HotPath | None = None
