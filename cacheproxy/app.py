@@ -74,6 +74,7 @@ class App:
         self.store: TieredStore
         self.engine: Engine
         self.hot: HotPath | None = None
+        self.listener: Listener | None = None
 
     async def start(self) -> None:
         """Take the directory and the ports, open the store, accept connections. Raises StartError."""
@@ -139,7 +140,7 @@ class App:
 
         options = self._connection_options()
         self.hot = self._hot_path(options)
-        listener = Listener(
+        self.listener = listener = Listener(
             Services(self.engine.handle, open_tunnel, self._clock, self.counters, options, self.hot)
         )
         await listener.start(sockets, drain_s)
