@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cacheproxy.caching.key import bypass_reason
+from functools import lru_cache
+
+from cacheproxy.caching.key import bypass_reason, is_origin_condition, is_routing_field
 from cacheproxy.http.cache_control import PLAIN_REQUEST, parse_request_directives
-from cacheproxy.http.forwarding import connection_options, end_to_end
+from cacheproxy.http.forwarding import connection_options, end_to_end, is_hop_by_hop
 from cacheproxy.http.message import Fields
 from cacheproxy.http.vary import variant_of
 
@@ -12,9 +14,16 @@ from cacheproxy.http.vary import variant_of
 CONDITIONS = ("if-none-match", "if-modified-since", "range", "if-range")
 # Whoever sends these wants something that is decided elsewhere.
 _NEVER_SHORT = frozenset({"content-length", "transfer-encoding", "expect", "upgrade", "trailer"})
+_SPEAKING = _NEVER_SHORT | {*CONDITIONS, "cache-control", "pragma"}
 _MAX_VARIANTS = 16
 
 Conditions = tuple[tuple[str, ...], ...]
+
+
+@lru_cache(4096)
+def says_nothing(name: str) -> bool:
+    """Whether a field of this lower-case name changes no fact but a variant's: it may have any value."""
+    return not (name in _SPEAKING or is_hop_by_hop(name) or is_routing_field(name) or is_origin_condition(name))
 
 
 class FieldFacts:
@@ -22,30 +31,41 @@ class FieldFacts:
 
     __slots__ = ("_variants", "asked", "conditions", "fields", "is_plain", "is_simple", "raw", "received")
 
-    def __init__(self, raw: bytes, received: Fields) -> None:
+    def __init__(self, raw: bytes, received: Fields, *, is_mute: bool = False) -> None:
+        """`is_mute`: `says_nothing` holds for every field, so the facts need not be looked for."""
         self.raw = raw
         """The lines with the empty line, byte for byte: equal bytes have equal facts."""
         self.received = received
-        self.fields = fields = end_to_end(received)
-        names = received.names()
-        self.is_simple = (
-            _NEVER_SHORT.isdisjoint(names)
-            and bypass_reason(fields) is None
-            and connection_options(received).isdisjoint({"close", "upgrade"})
-        )
+        self.fields = received
+        self.is_simple = True
         """Whether the connection persists, no body follows, and the store may be asked."""
-        self.asked = parse_request_directives(fields)
+        self.asked = PLAIN_REQUEST
         self.conditions: Conditions | None = None
-        if not fields.names().isdisjoint(CONDITIONS):  # type: ignore[attr-defined]
+        self.is_plain = True
+        self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
+        if not is_mute:
+            self._look()
+
+    def _look(self) -> None:
+        self.fields = fields = end_to_end(self.received)
+        self.is_simple = (
+            _NEVER_SHORT.isdisjoint(self.received.names())
+            and bypass_reason(fields) is None
+            and connection_options(self.received).isdisjoint(("close", "upgrade"))
+        )
+        self.asked = parse_request_directives(fields)
+        if any(name in fields for name in CONDITIONS):
             self.conditions = tuple(fields.all(name) for name in CONDITIONS)
         self.is_plain = self.conditions is None and self.asked == PLAIN_REQUEST
-        self._variants: dict[tuple[str, ...], tuple[str | None, ...]] = {}
 
     def variant(self, nominated: tuple[str, ...]) -> tuple[str | None, ...]:
         """The values of the nominated fields in comparable form (RFC 9111 §4.1)."""
-        found = self._variants.get(nominated)
+        known = self._variants
+        if known is None:
+            known = self._variants = {}
+        found = known.get(nominated)
         if found is None:
             found = variant_of(nominated, self.fields)
-            if len(self._variants) < _MAX_VARIANTS:
-                self._variants[nominated] = found
+            if len(known) < _MAX_VARIANTS:
+                known[nominated] = found
         return found

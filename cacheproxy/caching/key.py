@@ -70,6 +70,11 @@ def bypass_reason(fields: Fields) -> Reason | None:
     return None
 
 
+def is_origin_condition(name: str) -> bool:
+    """Whether a lower-case field name is a condition that only the origin judges."""
+    return name in _ORIGIN_CONDITIONS
+
+
 def matches(stored: StoredResponse, request: RequestHead) -> bool:
     """Whether the request's nominated fields equal those of the stored response (RFC 9111 §4.1)."""
     return not stored.nominated or variant_of(stored.nominated, request.fields) == stored.variant

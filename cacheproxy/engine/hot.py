@@ -31,10 +31,17 @@ class HotEngine:
         """The rules in force: whoever changes them puts another object here, and every verdict is void."""
         return self._parts.access
 
-    def admits_head(self, client: str, request: RequestHead) -> bool:
-        """Whether this client may send a request with this head; holds while `rules` stays."""
+    def admits_client(self, client: str) -> bool:
+        """Whether this client may use the proxy; holds while `rules` stays."""
         try:
             admit_client(self._parts, client)
+        except ClientError:
+            return False
+        return True
+
+    def admits_head(self, request: RequestHead) -> bool:
+        """Whether anybody may send a request with these fields; holds while `rules` stays."""
+        try:
             admit_head(self._parts, request)
         except ClientError:
             return False

@@ -75,11 +75,15 @@ class HotPath:
             candidate = chosen
         now = self._wall()
         rules = self._store.rules
-        if verdict.facts is not facts or verdict.rules is not rules:
-            if not self._store.admits_head(verdict.client, line.head.with_fields(facts.received)):
+        if verdict.rules is not rules:
+            if not self._store.admits_client(verdict.client):
+                return False
+            verdict.rules, verdict.facts = rules, None
+        if verdict.facts is not facts:
+            if not self._store.admits_head(line.head.with_fields(facts.received)):
                 return False
             # An idle connection must not hold fields that will never come again.
-            verdict.facts, verdict.rules = facts if is_known else None, rules
+            verdict.facts = facts if is_known else None
         prepared = candidate.prepared
         if prepared.admitted_by is not rules:
             if not self._store.admits_origin(line.origin):

@@ -28,8 +28,11 @@ class HotStore(Protocol):
     def rules(self) -> object:
         """The rules in force, changed by putting another object here."""
 
-    def admits_head(self, client: str, request: RequestHead) -> bool:
-        """Whether this client may send a request with this method and these fields."""
+    def admits_client(self, client: str) -> bool:
+        """Whether this client may use the proxy."""
+
+    def admits_head(self, request: RequestHead) -> bool:
+        """Whether anybody may send a request with these fields."""
 
     def admits_origin(self, origin: Origin) -> bool:
         """Whether requests may go to this origin."""

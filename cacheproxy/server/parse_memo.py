@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.caching.facts import FieldFacts, says_nothing
 from cacheproxy.caching.key import cache_key
 from cacheproxy.errors import ClientError
 from cacheproxy.http.framing import request_framing
@@ -19,7 +19,7 @@ from cacheproxy.http.head import (
     parse_request_line,
     with_target,
 )
-from cacheproxy.http.message import Fields, RequestHead
+from cacheproxy.http.message import FieldLine, Fields, RequestHead
 from cacheproxy.http.uri import Origin
 
 _END = b"\r\n\r\n"
@@ -27,6 +27,9 @@ _END = b"\r\n\r\n"
 _LONGEST_BYTES = 8 * 1024
 _METHODS = frozenset({"GET", "HEAD"})
 _NO_FIELDS = Fields()
+_BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
+
+_MAX_SEEN = 8192
 
 V = TypeVar("V")
 
@@ -44,14 +47,20 @@ class LineFacts:
         self.is_get = head.method == "GET"
 
 
+# A field line, its entry in the index of `Fields`, `says_nothing` of it, whether it is Host. A plain tuple:
+# one is made for each line that has not been seen.
+KnownField = tuple[FieldLine, tuple[str, tuple[str]], bool, bool]
+
+
 class BoundedMemo(Generic[V]):
     """A dict within `limit_bytes`, in two generations: what is not used while one fills up is forgotten."""
 
-    __slots__ = ("_base", "_factor", "_limit", "_old", "_size", "young")
+    __slots__ = ("_base", "_factor", "_limit", "_old", "_seen", "_size", "young")
 
     def __init__(self, limit_bytes: int, base: int, factor: int) -> None:
         self.young: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
+        self._seen: set[int] = set()
         self._size = 0
         self._limit = limit_bytes // 2
         # What Python spends on an entry, measured roughly: `base` bytes and `factor` for each of its key's.
@@ -75,18 +84,32 @@ class BoundedMemo(Generic[V]):
             self._size = self._base + self._factor * len(key)
         self.young[key] = value
 
+    def offer(self, key: bytes, value: V) -> None:
+        """Remember at the second offer: what comes once only must not push out what comes again."""
+        mark = hash(key)
+        if mark in self._seen:
+            self._seen.discard(mark)
+            self.put(key, value)
+        else:
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(mark)
+
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
 
 
 class ParseMemo:
-    """Request lines and field blocks of one process; each kind has half of `limit_bytes`."""
+    """Request lines and field blocks of one process; together within `limit_bytes`."""
 
     def __init__(self, limits: HeadLimits, limit_bytes: int) -> None:
         self._limits = limits
         self.longest = min(_LONGEST_BYTES, limits.head_bytes)
         self.lines: BoundedMemo[LineFacts] = BoundedMemo(limit_bytes // 2, 800, 4)
-        self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes // 2, 2000, 6)
+        self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes * 3 // 8, 2000, 6)
+        # Where a client's fields change with each request, most of its lines are still the same.
+        self._fields: BoundedMemo[KnownField] = BoundedMemo(limit_bytes // 8, 500, 3)
+        self._last: FieldFacts | None = None
         self.lookups = 0
         self.misses = 0
 
@@ -102,41 +125,81 @@ class ParseMemo:
         if line is None:
             return None
         facts = self.blocks.get(data[at:])
+        if facts is None and self._last is not None and data.endswith(self._last.raw, at):
+            # What the hot path has just parsed and would not answer; equal, not only the same end.
+            facts = self._last if len(data) - at == len(self._last.raw) else None
         return None if facts is None else line.head.with_fields(facts.received)
 
     def learn(self, data: bytes) -> tuple[LineFacts, FieldFacts] | None:
         """Look up, or parse and remember: exactly one whole request without a body, else None.
 
-        The parts are parsed by the functions that `parse_request_head` is made of, in the same order.
+        The parts are parsed by the functions that `parse_request_head` is made of, each line once.
         """
         if len(data) > self.longest or data.find(_END) != len(data) - len(_END):
             return None
         at = data.find(b"\r\n") + 2
         line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
-        if line is not None and facts is not None:
-            return line, facts
         try:
-            head = line.head if line is not None else self._line(data[: at - 2])
-            if facts is None:
-                block = data[at:-4].decode("latin-1")
-                head = head.with_fields(parse_request_fields(block, self._limits))
-                check_host(head)
-                if not request_framing(head).is_empty:
-                    return None
-            if line is None:
-                head = with_target(head)
-                if head.method not in _METHODS or head.version != (1, 1) or head.target is None:
-                    return None
+            new_line = self._parse_line(data[: at - 2]) if line is None else line
+            new_facts = self._parse_block(data[at:]) if facts is None else facts
         except ClientError:
             return None
-        if facts is None:
-            facts = FieldFacts(data[at:], head.fields)
-            self.blocks.put(facts.raw, facts)
+        if new_line is None or new_facts is None:
+            return None
+        # Only now: neither half is remembered of a request that is refused for the other.
         if line is None:
-            line = LineFacts(head)
-            self.lines.put(data[:at], line)
-        return line, facts
+            self.lines.put(data[:at], new_line)
+        if facts is None:
+            self._last = new_facts
+            self.blocks.offer(new_facts.raw, new_facts)
+        return new_line, new_facts
 
-    def _line(self, raw: bytes) -> RequestHead:
+    def _parse_line(self, raw: bytes) -> LineFacts | None:
         method, target, version = parse_request_line(raw.decode("latin-1"), self._limits)
-        return RequestHead(method, target, min(version, (1, 1)), _NO_FIELDS)
+        head = with_target(RequestHead(method, target, min(version, (1, 1)), _NO_FIELDS))
+        if method not in _METHODS or head.version != (1, 1) or head.target is None:
+            return None
+        return LineFacts(head)
+
+    def _parse_block(self, raw: bytes) -> FieldFacts | None:
+        texts = raw[:-4].split(b"\r\n")
+        if not texts[0] or len(texts) > self._limits.fields:
+            return None
+        known = self._fields
+        young = known.young
+        lines: list[FieldLine] = []
+        entries: list[tuple[str, tuple[str]]] = []
+        hosts = 0
+        is_mute = True
+        for text in texts:
+            field = young.get(text)
+            if field is None:
+                field = known.get(text)
+                if field is None:
+                    field = self._parse_field(text)
+                    known.offer(text, field)
+                young = known.young
+            line, entry, mute, host = field
+            lines.append(line)
+            entries.append(entry)
+            if host:
+                hosts += 1
+            if not mute:
+                is_mute = False
+        if hosts != 1:
+            return None
+        fields = Fields.indexed(lines, entries)
+        if is_mute:
+            return FieldFacts(raw, fields, is_mute=True)
+        if not request_framing(_BARE.with_fields(fields)).is_empty:
+            return None
+        return FieldFacts(raw, fields)
+
+    def _parse_field(self, text: bytes) -> KnownField:
+        # Whether one line is well formed does not depend on the others; whether Host is, neither.
+        fields = parse_request_fields(text.decode("latin-1"), self._limits)
+        line = fields.lines[0]
+        name = line[0].lower()
+        if name == "host":
+            check_host(_BARE.with_fields(fields))
+        return line, (name, (line[1],)), says_nothing(name), name == "host"
