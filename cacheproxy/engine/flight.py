@@ -7,6 +7,7 @@ response is a candidate like any stored one, and whoever may reuse it follows it
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 from cachetools import TTLCache
 
@@ -102,9 +103,10 @@ class Flights:
             if flight.candidate is not None and flight.spool is not None and flight.spool.can_read_from(0)
         ]
 
-    def is_filling(self, key: str) -> bool:
-        """Whether a response of `key` is being received now."""
-        return key in self._filling
+    @property
+    def filling(self) -> Container[str]:
+        """The keys of which a response is being received now, kept up to date."""
+        return self._filling
 
     def start(self, plan: Plan, *, shareable: bool) -> Flight:
         """Begin a fetch in its own task; while its head is awaited, others may wait if it is shareable."""

@@ -24,7 +24,8 @@ class HotEngine:
 
     def __init__(self, parts: Parts, flights: Flights) -> None:
         self._parts = parts
-        self._flights = flights
+        self._filling = flights.filling
+        self._lookup = parts.store.lookup_memory
 
     @property
     def rules(self) -> object:
@@ -61,9 +62,7 @@ class HotEngine:
 
     def find(self, key: str) -> Sequence[Candidate]:
         """The stored responses of `key` in memory; none while a fetch is filling a newer one."""
-        if self._flights.is_filling(key):
-            return ()
-        return self._parts.store.lookup_memory(key)
+        return () if key in self._filling else self._lookup(key)
 
     def is_fresh(self, candidate: Candidate, asked: RequestDirectives, now: float) -> bool:
         """Whether the request is a plain hit."""

@@ -47,7 +47,7 @@ class HotPath:
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> bool:
         """Answer the one request that `data` is, or return False."""
-        if outlet.is_paused or not outlet.is_open:
+        if outlet.is_paused:
             return False
         memo = self.memo
         memo.lookups += 1

@@ -78,7 +78,10 @@ class AccessLog:
 
     def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
         """Add the line of an exchange that took no time."""
-        self._add(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+        if self._timer is None or len(self._lines) >= MAX_BUFFERED_LINES:
+            self._add(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+        else:
+            self._lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
 
     def _add(self, line: str) -> None:
         if len(self._lines) >= MAX_BUFFERED_LINES:

@@ -116,8 +116,9 @@ class Counters:
         self.client_bytes += count
         self.reasons[prepared.reason] += 1
         self.statuses[prepared.status] += 1
-        if prepared.line is not None:
-            self.log.repeat(prepared.line, client, at, count)  # type: ignore[union-attr]
+        log, line = self.log, prepared.line
+        if line is not None and log is not None:
+            log.repeat(line, client, at, count)
 
     def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:
         """Everything as plain values; ratios are None while there is nothing to divide by."""
