@@ -22,7 +22,7 @@ from cacheproxy.server.self_check import missing_internals
 from tests.support.origin import response
 from tests.support.twins import START, Twin, Twins, Wire
 
-CASES = 300
+CASES = 400
 LEAST_HOT_SHARE = 0.3
 
 DATE = "Date: " + format_date(START)
@@ -91,6 +91,9 @@ def requests(draw: st.DrawFn, port: int) -> bytes:
     is_odd = draw(st.integers(0, 5)) == 0
     fields = draw(st.lists(st.sampled_from(HARMLESS), max_size=3))
     fields += draw(st.lists(st.sampled_from(CONDITIONS), max_size=1 if draw(st.booleans()) else 0))
+    if not is_odd and draw(st.integers(0, 3)) == 0:
+        # One thing alone is in the way of a request that would be answered hot.
+        fields.append(draw(st.sampled_from(HINDRANCES)))
     path = draw(st.sampled_from([*ROUTES, "/other"] if is_odd else COMMON))
     method, version, end = "GET" if draw(st.integers(0, 4)) else "HEAD", "HTTP/1.1", "\r\n"
     authority = f"127.0.0.1:{port}"
@@ -262,3 +265,26 @@ def test_the_hot_path_is_on(house: House) -> None:
     assert missing_internals() == []
     assert house.twins.hot.app.hot is not None
     assert house.twins.plain.app.hot is None
+
+
+def test_a_client_that_does_not_read_gets_nothing_hot(house: House) -> None:
+    async def check() -> None:
+        twins, twin = house.twins, house.twins.hot
+        await twins.reset()
+        wires = await house.warm()
+        request = f"GET {twins.origin.url('/plain')} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        before = twins.hot_answers
+        wires[0].protocol.pause_writing()
+        await twin.feed(wires[0], request)
+        written = len(wires[0].written)
+        wires[0].protocol.data_received(request)
+        assert twins.hot_answers == before
+        assert len(wires[0].written) == written, "what is not read must not pile up"
+        wires[0].protocol.resume_writing()
+        await twin.settle(wires[0])
+        await twin.feed(wires[0], request)
+        assert twins.hot_answers == before + 1
+        for one, wire in zip(twins.pair, wires, strict=True):
+            await one.finish(wire)
+
+    house.run(asyncio.wait_for(check(), 20))
