@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.http.framing import NO_BODY, Framing
@@ -134,6 +134,17 @@ class BodySource(Protocol):
         """All bytes at once where they are in memory."""
 
 
+class Prepared:
+    """What the hot path keeps with a candidate in order to answer it again; nobody else's business."""
+
+    __slots__ = ("admitted_by", "others", "plain")
+
+    def __init__(self) -> None:
+        self.admitted_by: object = None
+        self.plain: Any = None
+        self.others: dict[Any, Any] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A stored response with its body, as a look-up finds it."""
@@ -141,6 +152,7 @@ class Candidate:
     stored: StoredResponse
     body: BodySource
     tier: str
+    prepared: Prepared = field(default_factory=Prepared, init=False, compare=False, repr=False)
 
 
 class BodyWriter(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -33,6 +34,8 @@ async def start_proxy(tmp_path: Path) -> AsyncIterator[StartProxy]:
         given = ['listen.addresses=["127.0.0.1:0"]', "cache.memory=8MiB", "cache.disk=64MiB", "log.level=error"]
         if open_loopback:
             given.append("access.deny_destinations=[]")
+        # The whole suite under another setting: CACHEPROXY_TEST_OPTIONS="server.hot_path=false"
+        given += os.environ.get("CACHEPROXY_TEST_OPTIONS", "").split()
         app = App(load(None, [*given, *options]), directory or tmp_path / f"cache{len(running)}")
         await app.start()
         running.append(app)

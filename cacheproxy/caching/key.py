@@ -8,6 +8,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.http.uri import TargetUri
 from cacheproxy.http.vary import variant_of
+from cacheproxy.reasons import Reason
 
 # Fields by which origins and frameworks choose another resource or method than the key names: whoever sends
 # one could fill the store with an answer that is not the URL's (web cache poisoning).
@@ -37,6 +38,7 @@ _ROUTING_FIELDS = frozenset(
 _ROUTING_PREFIXES = ("x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-original")
 # Says who asks, not what for; proxies in front of us add it to every request.
 _NOT_ROUTING = frozenset({"x-forwarded-for"})
+_ORIGIN_CONDITIONS = frozenset({"if-match", "if-unmodified-since"})
 
 
 def cache_key(target: TargetUri) -> str:
@@ -56,6 +58,21 @@ def is_routing_field(name: str) -> bool:
     if name in _ROUTING_FIELDS or name.endswith("method-override"):
         return True
     return name.startswith(_ROUTING_PREFIXES) and name not in _NOT_ROUTING
+
+
+def bypass_reason(fields: Fields) -> Reason | None:
+    """Why a GET or HEAD with these end-to-end fields must not touch the store; None where it may."""
+    if has_routing_field(fields):
+        return Reason.ROUTING_FIELD
+    # RFC 9110 §13.2.1: these are for the origin to judge.
+    if not _ORIGIN_CONDITIONS.isdisjoint(fields.names()):
+        return Reason.PRECONDITION
+    return None
+
+
+def is_origin_condition(name: str) -> bool:
+    """Whether a lower-case field name is a condition that only the origin judges."""
+    return name in _ORIGIN_CONDITIONS
 
 
 def matches(stored: StoredResponse, request: RequestHead) -> bool:

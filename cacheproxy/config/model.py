@@ -92,6 +92,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("server.tunnel_idle_timeout", Kind.DURATION, 900.0, "an idle tunnel is closed after this", low=0.1),
     Setting("server.drain_timeout", Kind.DURATION, 10.0, "running exchanges get this long at shutdown"),
     Setting(
+        "server.hot_path", Kind.SWITCH, True, "answer plain memory hits as they arrive, from prepared bytes"
+    ),
+    Setting(
+        "server.parse_memo",
+        Kind.SIZE,
+        16 * _MIB,
+        "memory for the parses of requests that come again",
+        low=65536,
+    ),
+    Setting(
         "server.max_connections", Kind.NUMBER, 20_000, "client connections at once; more are closed", low=1
     ),
     Setting(

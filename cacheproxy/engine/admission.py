@@ -7,6 +7,7 @@ from cacheproxy.errors import ClientError
 from cacheproxy.http.forwarding import has_passed, remaining_forwards
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.http.status_fields import cache_status
+from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Answer, Exchange
 from cacheproxy.reasons import Reason
 
@@ -14,9 +15,26 @@ ALLOW = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, CONNECT"
 
 
 def admit(parts: Parts, exchange: Exchange) -> Answer | None:
-    """An answer of the proxy's own, or None to go on. Raises ClientError where the request is refused."""
+    """An answer of the proxy's own, or None to go on. Raises ClientError where the request is refused.
+
+    A check belongs into one of the three functions below: the hot path asks each of them, and keeps its
+    verdict for as long as what it was given and the rules stay the same.
+    """
     request = exchange.head
-    refused = parts.access.refuses_client(exchange.client)
+    admit_client(parts, exchange.client)
+    admit_head(parts, request)
+    if request.target is None:
+        return _without_target(parts, request)
+    admit_origin(parts, request.target.origin)
+    if request.method == "OPTIONS" and remaining_forwards(request.fields) == 0:
+        # RFC 9110 §7.6.2: the last hop that may see it answers.
+        return _own_options(parts)
+    return None
+
+
+def admit_client(parts: Parts, client: str) -> None:
+    """The checks of who asks. Raises ClientError."""
+    refused = parts.access.refuses_client(client)
     if refused is not None:
         raise ClientError(
             403,
@@ -25,6 +43,10 @@ def admit(parts: Parts, exchange: Exchange) -> Answer | None:
             close=True,
             advice="Ask the operator to add your network to access.clients.",
         )
+
+
+def admit_head(parts: Parts, request: RequestHead) -> None:
+    """The checks of method and fields. Raises ClientError."""
     if request.method == "TRACE":
         # RFC 9110 §9.3.8: it would echo credentials that other hops added.
         raise ClientError(405, "TRACE is not forwarded", kind=Reason.HTTP_REQUEST_DENIED, allow=ALLOW)
@@ -36,12 +58,13 @@ def admit(parts: Parts, exchange: Exchange) -> Answer | None:
             close=True,
             advice="Two proxies, or a proxy and a redirect, send requests round in a circle.",
         )
-    if request.target is None:
-        return _without_target(parts, request)
     expect = request.fields.get("expect")
-    if expect is not None and expect.lower() != "100-continue":
+    if request.target is not None and expect is not None and expect.lower() != "100-continue":
         raise ClientError(417, "the expectation cannot be met (RFC 9110 section 10.1.1)", close=True)
-    origin = request.target.origin
+
+
+def admit_origin(parts: Parts, origin: Origin) -> None:
+    """The checks of where it goes. Raises ClientError."""
     if origin.scheme == "https" and not parts.absolute_https:
         raise ClientError(
             403,
@@ -57,10 +80,6 @@ def admit(parts: Parts, exchange: Exchange) -> Answer | None:
             kind=Reason.DESTINATION_IP_PROHIBITED,
             advice="The operator of this proxy can allow it with access.allow_destinations.",
         )
-    if request.method == "OPTIONS" and remaining_forwards(request.fields) == 0:
-        # RFC 9110 §7.6.2: the last hop that may see it answers.
-        return _own_options(parts)
-    return None
 
 
 def _without_target(parts: Parts, request: RequestHead) -> Answer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from cacheproxy.caching.key import has_routing_field
+from cacheproxy.caching.key import bypass_reason
 from cacheproxy.engine.admission import admit
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.forward import Forwarder
+from cacheproxy.engine.hot import HotEngine
 from cacheproxy.engine.lookup import Lookup
 from cacheproxy.engine.parts import Parts
 from cacheproxy.errors import ClientError, StoreError
@@ -16,8 +17,6 @@ from cacheproxy.http.status_fields import cache_status
 from cacheproxy.ports import Answer, Exchange, Selector
 from cacheproxy.reasons import Reason
 
-_ORIGIN_CONDITIONS = frozenset({"if-match", "if-unmodified-since"})
-
 
 class Engine:
     """Answers exchanges. `handle` raises ClientError, UpstreamError or ClientGone; the caller shows them."""
@@ -26,6 +25,7 @@ class Engine:
         self._parts = parts
         self.flights = Flights(parts)
         self._forwarder = Forwarder(parts, self.flights)
+        self.hot = HotEngine(parts, self.flights, self._forwarder.keep_codings)
 
     async def handle(self, exchange: Exchange) -> Answer:
         """The answer to one request. Its stream must be closed."""
@@ -87,9 +87,4 @@ def _bypass(exchange: Exchange) -> Reason | None:
         return Reason.METHOD
     if exchange.body is not None:
         return Reason.REQUEST_BODY
-    if has_routing_field(request.fields):
-        return Reason.ROUTING_FIELD
-    # RFC 9110 §13.2.1: these are for the origin to judge.
-    if not _ORIGIN_CONDITIONS.isdisjoint(request.fields.names()):
-        return Reason.PRECONDITION
-    return None
+    return bypass_reason(request.fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import KeysView
 from dataclasses import replace
 
 from cacheproxy.caching import combining, storing
@@ -33,8 +33,9 @@ class Fillings:
         self._tasks = tasks
         self._assemblies: dict[str, list[Assembly]] = {}
 
-    def keys(self) -> Iterable[str]:
-        """Keys with something under way."""
+    @property
+    def keys(self) -> KeysView[str]:
+        """Keys with something under way, kept up to date."""
         return self._assemblies.keys()
 
     def candidates(self, key: str) -> list[Candidate]:

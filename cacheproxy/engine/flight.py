@@ -122,7 +122,7 @@ class Flights:
 
     def invalidate_all(self) -> None:
         """As `invalidate`, for every key."""
-        for key in [*self._pending, *self.fillings.keys()]:
+        for key in [*self._pending, *self.fillings.keys]:
             self.invalidate(key)
 
     async def close(self, grace_s: float) -> None:

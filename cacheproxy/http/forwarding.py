@@ -51,10 +51,11 @@ def end_to_end(fields: Fields) -> Fields:
         drop = HOP_BY_HOP | (
             frozenset(option for option in connection_options(fields) if is_token(option)) - _NEVER_NOMINATED
         )
-    return Fields([line for line in fields.lines if not _is_dropped(line[0].lower(), drop)])
+    return Fields([line for line in fields.lines if not is_hop_by_hop(line[0].lower(), drop)])
 
 
-def _is_dropped(name: str, drop: frozenset[str]) -> bool:
+def is_hop_by_hop(name: str, drop: frozenset[str] = HOP_BY_HOP) -> bool:
+    """Whether a field of this lower-case name stays here; `drop` adds what Connection nominates."""
     # Proxy-* is between a client and its proxy, but for Proxy-Status, which is for everybody (RFC 9209).
     # A bare Proxy field would set the proxy of CGI programs.
     return name in drop or (

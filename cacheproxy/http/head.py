@@ -64,16 +64,21 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
     """
     line, _, block = data.decode("latin-1").partition("\r\n")
     method, target_text, version = parse_request_line(line, limits)
+    fields = parse_request_fields(block, limits)
+    # RFC 9112 §2.5: a minor version above ours is handled as 1.1.
+    head = RequestHead(method, target_text, min(version, (1, 1)), fields)
+    check_host(head)
+    return with_target(head)
+
+
+def parse_request_fields(block: str, limits: HeadLimits) -> Fields:
+    """The fields of a request from its lines without the last CRLF. Raises ClientError, always closing."""
     try:
-        fields = Fields(_field_lines(block.split("\r\n") if block else [], limits))
+        return Fields(_field_lines(block.split("\r\n") if block else [], limits))
     except SyntaxFault as fault:
         raise ClientError(400, str(fault), close=True) from None
     except OverflowError as overflow:
         raise ClientError(431, str(overflow), close=True) from None
-    # RFC 9112 §2.5: a minor version above ours is handled as 1.1.
-    head = RequestHead(method, target_text, min(version, (1, 1)), fields)
-    _check_host(head)
-    return _with_target(head)
 
 
 def parse_request_line(line: str, limits: HeadLimits) -> tuple[str, str, tuple[int, int]]:
@@ -94,7 +99,8 @@ def parse_request_line(line: str, limits: HeadLimits) -> tuple[str, str, tuple[i
     return method, target_text, version
 
 
-def _check_host(head: RequestHead) -> None:
+def check_host(head: RequestHead) -> None:
+    """Raises ClientError where Host is missing, repeated or malformed."""
     # RFC 9112 §3.2: exactly one valid Host, also with an absolute-form target; HTTP/1.0 may lack it.
     hosts = head.fields.all("host")
     if len(hosts) > 1 or (not hosts and head.version >= (1, 1)):
@@ -108,7 +114,8 @@ def _check_host(head: RequestHead) -> None:
         raise ClientError(400, "the Host field is empty", close=True)
 
 
-def _with_target(head: RequestHead) -> RequestHead:
+def with_target(head: RequestHead) -> RequestHead:
+    """The head with its target URI, where the target has one. Raises ClientError, always closing."""
     text = head.request_target
     if head.method == "CONNECT":
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,15 @@ class Fields:
     def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
         self.lines: tuple[FieldLine, ...] = tuple(lines)
         self._index: dict[str, tuple[str, ...]] | None = None
+
+    @classmethod
+    def indexed(cls, lines: Iterable[FieldLine], entries: Sequence[tuple[str, tuple[str]]]) -> Fields:
+        """Fields whose index is known: `entries` has (lower-case name, (value,)) of each line."""
+        made = cls(lines)
+        index: dict[str, tuple[str, ...]] = dict(entries)
+        if len(index) == len(entries):
+            made._index = index
+        return made
 
     def _lookup(self) -> dict[str, tuple[str, ...]]:
         index = self._index

@@ -24,6 +24,7 @@ from cacheproxy.server.answer_head import wants_keep_alive
 from cacheproxy.server.client_body import ClientBody
 from cacheproxy.server.failures import answer_to, kind_of
 from cacheproxy.server.hijack import carry
+from cacheproxy.server.hot_path import Verdict
 from cacheproxy.server.inlet import READ_AHEAD_BYTES, Inlet
 from cacheproxy.server.options import Services
 from cacheproxy.server.outlet import Outlet
@@ -42,11 +43,13 @@ class ClientConnection(RequestHandler):
         "_body",
         "_client",
         "_final_sent",
+        "_hot",
         "_idle_again",
         "_inlet",
         "_is_tunnel",
         "_outlet",
         "_services",
+        "_verdict",
     )
 
     def __init__(self, manager: Any, services: Services, loop: asyncio.AbstractEventLoop) -> None:
@@ -54,7 +57,14 @@ class ClientConnection(RequestHandler):
         super().__init__(manager, loop=loop, keepalive_timeout=0, access_log=None)  # type: ignore[arg-type]
         self._parser = None
         self._services = services
-        self._inlet = Inlet(services.options, self._pause_transport_reading, self._resume_transport_reading)
+        self._hot = services.hot
+        self._verdict: Verdict | None = None
+        self._inlet = Inlet(
+            services.options,
+            None if services.hot is None else services.hot.memo,
+            self._pause_transport_reading,
+            self._resume_transport_reading,
+        )
         self._affinity = Affinity()
         self._idle_again: asyncio.Future[None] | None = None
         self._body: ClientBody | None = None
@@ -76,10 +86,18 @@ class ClientConnection(RequestHandler):
         super().connection_made(transport)
         if self._manager is not None and len(self._manager.connections) > options.max_connections:
             transport.abort()
+        elif self._hot is not None:
+            self._verdict = Verdict(self._client)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        self._inlet.feed(data)
+        inlet, verdict = self._inlet, self._verdict
+        if (
+            verdict is not None and inlet.is_idle and self._hot.answer(data, verdict, self._outlet)  # type: ignore[union-attr]
+        ):
+            inlet.idle_since = self._loop.time()
+        else:
+            inlet.feed(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
@@ -100,7 +118,7 @@ class ClientConnection(RequestHandler):
         """The connection is gone; whatever is done for it is cancelled (aiohttp's handler_cancellation)."""
         self._outlet.lost(is_abrupt=exc is not None and not self._is_tunnel)
         self._affinity.close()
-        self._inlet.end()
+        self._inlet.close()
         super().connection_lost(exc)
 
     # aiohttp's server

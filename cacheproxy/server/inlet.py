@@ -10,6 +10,7 @@ from cacheproxy.http.framing import Framing
 from cacheproxy.http.message import RequestHead
 from cacheproxy.server.client_body import ClientBody
 from cacheproxy.server.options import ConnectionOptions
+from cacheproxy.server.parse_memo import ParseMemo
 from cacheproxy.server.request_reader import RequestReader
 
 READ_AHEAD_BYTES = 128 * 1024
@@ -20,16 +21,25 @@ class Inlet:
     """Owned by the connection, which feeds it; it pauses and resumes the transport to stay within bounds."""
 
     def __init__(
-        self, options: ConnectionOptions, pause: Callable[[], None], resume: Callable[[], None]
+        self,
+        options: ConnectionOptions,
+        memo: ParseMemo | None,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
     ) -> None:
         self._options = options
-        self._reader = RequestReader(options.limits)
+        self._reader = RequestReader(options.limits, memo)
         self._pause = pause
         self._resume = resume
         self._waiter: asyncio.Future[None] | None = None
         self._is_paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_overdue = False
         self.has_eof = False
         self.is_stopping = False
+        # At a clean message boundary: the last request is answered, and no byte of the next has come.
+        self.is_idle = False
+        self.idle_since = 0.0
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -59,6 +69,7 @@ class Inlet:
 
     def wake(self) -> None:
         """Let whoever waits look again."""
+        self.is_idle = False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -67,14 +78,17 @@ class Inlet:
         if self.has_eof:
             return False
         self._waiter = asyncio.get_running_loop().create_future()
-        if self._is_paused and len(self._reader) <= READ_AHEAD_BYTES // 2:
-            self._is_paused = False
-            self._resume()
+        self._resume_if_room()
         try:
             await self._waiter
         finally:
             self._waiter = None
         return True
+
+    def _resume_if_room(self) -> None:
+        if self._is_paused and len(self._reader) <= READ_AHEAD_BYTES // 2:
+            self._is_paused = False
+            self._resume()
 
     async def next_request(self) -> RequestHead | None:
         """The next head; None where the client is done or idle too long. Raises ClientError."""
@@ -83,13 +97,11 @@ class Inlet:
             return request
         options = self._options
         if not len(self._reader):
-            try:
-                async with asyncio.timeout(options.idle_s):
-                    while not len(self._reader):
-                        if self.is_stopping or not await self.more():
-                            return None
-            except TimeoutError:
+            if not await self._first_byte():
                 return None
+            request = self._reader.next_head()
+            if request is not None:
+                return request
         try:
             async with asyncio.timeout(options.head_s):
                 while (request := self._reader.next_head()) is None:
@@ -99,6 +111,44 @@ class Inlet:
             detail = f"the request's head did not arrive within {options.head_s:g} s"
             raise ClientError(408, detail, close=True) from None
         return request
+
+    async def _first_byte(self) -> bool:
+        """Wait for the first byte of a request; False where the client is done or idle too long."""
+        loop = asyncio.get_running_loop()
+        self.idle_since = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_at(self.idle_since + self._options.idle_s, self._check_idle)
+        while not len(self._reader):
+            if self.is_stopping or self.has_eof or self._is_overdue:
+                return False
+            self._waiter = loop.create_future()
+            self._resume_if_room()
+            self.is_idle = True
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self.is_idle = False
+        return True
+
+    def _check_idle(self) -> None:
+        # One timer for the connection's life; a request only notes the time, which is cheaper than a timer.
+        self._timer = None
+        if self.is_idle:
+            loop = asyncio.get_running_loop()
+            due = self.idle_since + self._options.idle_s
+            if loop.time() < due:
+                self._timer = loop.call_at(due, self._check_idle)
+            else:
+                self._is_overdue = True
+                self.wake()
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self.end()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def body(self, framing: Framing) -> ClientBody:
         """The body of the request whose head was just taken."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import Answer, Clock, Exchange, Recorder
+from cacheproxy.server.hot_path import HotPath
 from cacheproxy.tunnel.direction import Shared
 
 
@@ -29,7 +30,7 @@ class ConnectionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The engine, the tunnels' dialler, the clock, the counters, what tunnels share."""
+    """The engine, the tunnels' dialler, clock, counters, what tunnels share, the hot path where it is on."""
 
     handle: Callable[[Exchange], Awaitable[Answer]]
     open_tunnel: Callable[[RequestHead, str], Awaitable[socket.socket]]
@@ -37,3 +38,4 @@ class Services:
     recorder: Recorder
     options: ConnectionOptions
     tunnels: Shared = field(default_factory=Shared)
+    hot: HotPath | None = None

@@ -10,6 +10,7 @@ from cacheproxy.http.chunked import ChunkedDecoder
 from cacheproxy.http.framing import Framing
 from cacheproxy.http.head import HeadLimits, parse_request_head, parse_request_line
 from cacheproxy.http.message import RequestHead
+from cacheproxy.server.parse_memo import ParseMemo
 
 _TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -22,6 +23,7 @@ class RequestReader:
     """A buffer in front of the parser. Pipelined requests wait in it, unparsed, until it is their turn."""
 
     limits: HeadLimits
+    memo: ParseMemo | None = None
     _buffer: bytearray = field(default_factory=bytearray)
     _scanned: int = 0
     _empty_lines: int = 0
@@ -58,12 +60,13 @@ class RequestReader:
             return None
         if end > self.limits.head_bytes:
             self._too_long()
-        raw = bytes(buffer[:end])
+        raw = bytes(buffer[: end + 4])
         del buffer[: end + 4]
         self._scanned = 0
         self._empty_lines = 0
         self._is_line_checked = False
-        return parse_request_head(raw, self.limits)
+        known = self.memo.known_head(raw) if self.memo is not None else None
+        return parse_request_head(raw[:-4], self.limits) if known is None else known
 
     def _check_beginning(self) -> None:
         # What can no longer become a request is refused now, not when the deadline has passed.

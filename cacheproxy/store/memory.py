@@ -88,7 +88,10 @@ class MemoryTier:
 
     def touch(self, entry_id: int) -> None:
         """Make this the last to go."""
-        self._entries.get(entry_id)
+        try:
+            self._entries[entry_id]
+        except KeyError:
+            return
 
     def put(self, candidate: Candidate) -> None:
         """Add or replace an entry; what is too large for the tier is left out."""

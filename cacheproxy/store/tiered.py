@@ -76,9 +76,10 @@ class TieredStore:
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use in both tiers."""
-        self._memory.touch(candidate.stored.entry_id)
+        entry_id = candidate.stored.entry_id
+        self._memory.touch(entry_id)
         if self._disk is not None:
-            self._disk.writer.touch(candidate.stored.entry_id)
+            self._disk.writer.touch(entry_id)
 
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""

@@ -20,12 +20,24 @@ MAX_BUFFERED_LINES = 50_000
 
 def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
     """`time elapsed client tag/status bytes method URL user hierarchy type`, one line, nothing unprintable."""
-    url = record.url if with_query else _without_query(record.url)
-    tag = record.tag + ("_ABORTED" if record.is_aborted else "")
+    before, after = line_parts(record, with_query=with_query)
     return (
         f"{record.started_at + record.elapsed_s:.3f} {max(0, round(record.elapsed_s * 1000)):6d} {record.client}"
-        f" {tag}/{record.status:03d} {record.client_bytes} {_clean(record.method)} {_clean(url)}"
-        f" {_clean(record.user)} {_clean(record.hierarchy)} {_clean(record.content_type.partition(';')[0].strip())}\n"
+        f"{before}{record.client_bytes}{after}"
+    )
+
+
+def line_parts(record: ExchangeRecord, *, with_query: bool) -> tuple[str, str]:
+    """What stands in a line between the client and the bytes, and behind the bytes."""
+    url = record.url if with_query else _without_query(record.url)
+    tag = record.tag + ("_ABORTED" if record.is_aborted else "")
+    content_type = record.content_type.partition(";")[0].strip()
+    return (
+        f" {tag}/{record.status:03d} ",
+        (
+            f" {_clean(record.method)} {_clean(url)}"
+            f" {_clean(record.user)} {_clean(record.hierarchy)} {_clean(content_type)}\n"
+        ),
     )
 
 
@@ -58,10 +70,24 @@ class AccessLog:
 
     def record(self, exchange: ExchangeRecord) -> None:
         """Add a line. Where the file cannot keep up, lines are dropped and the log says how many."""
+        self._add(format_line(exchange, with_query=self._with_query))
+
+    def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
+        """The parts of a line that `repeat` writes again and again."""
+        return line_parts(exchange, with_query=self._with_query)
+
+    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
+        """Add the line of an exchange that took no time."""
+        if self._timer is None or len(self._lines) >= MAX_BUFFERED_LINES:
+            self._add(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+        else:
+            self._lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+
+    def _add(self, line: str) -> None:
         if len(self._lines) >= MAX_BUFFERED_LINES:
             self._dropped += 1
             return
-        self._lines.append(format_line(exchange, with_query=self._with_query))
+        self._lines.append(line)
         if self._timer is None and not self._is_closed:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
 

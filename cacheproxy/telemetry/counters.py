@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cacheproxy.ports import ExchangeRecord, Usage
 from cacheproxy.reasons import Reason
@@ -20,11 +21,32 @@ _HITS = frozenset(
 )
 
 
+class RepeatLog(Protocol):
+    """An access log that takes lines prepared ahead."""
+
+    def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
+        """The parts of a line that stay the same."""
+
+    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
+        """Add the line."""
+
+
+@dataclass(slots=True)
+class Repeated:
+    """An exchange that happens again and again: what it counts as."""
+
+    reason: str
+    status: str
+    line: tuple[str, str] | None
+
+
 @dataclass(slots=True)
 class Counters:
     """Since the start. `origin_bytes` is all that came from origins, heads and aborted bodies included."""
 
     on_finished: Callable[[ExchangeRecord], None] | None = None
+    log: RepeatLog | None = None
+    hot_answers: int = 0
     requests: int = 0
     hits: int = 0
     misses: int = 0
@@ -60,7 +82,7 @@ class Counters:
         """Sort an exchange into exactly one of tunnels, hits, revalidated, collapsed, errors, misses."""
         reason = exchange.reason
         self.reasons[str(reason)] += 1
-        self.statuses[f"{exchange.status // 100}xx" if exchange.status else "none"] += 1
+        self.statuses[_status_class(exchange.status)] += 1
         if exchange.is_aborted:
             self.aborted += 1
         if exchange.tag == "TCP_TUNNEL" and exchange.status == 200:
@@ -80,6 +102,23 @@ class Counters:
                 self.misses += 1
         if self.on_finished is not None:
             self.on_finished(exchange)
+
+    def prepare(self, exchange: ExchangeRecord) -> Repeated:
+        """A plain hit as `repeated` counts it."""
+        line = None if self.log is None else self.log.prepare(exchange)
+        return Repeated(str(exchange.reason), _status_class(exchange.status), line)
+
+    def repeated(self, prepared: Repeated, client: str, at: float, count: int) -> None:
+        """What `client_sent` and `finished` do, for a plain hit of the hot path."""
+        self.hot_answers += 1
+        self.requests += 1
+        self.hits += 1
+        self.client_bytes += count
+        self.reasons[prepared.reason] += 1
+        self.statuses[prepared.status] += 1
+        log, line = self.log, prepared.line
+        if line is not None and log is not None:
+            log.repeat(line, client, at, count)
 
     def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:
         """Everything as plain values; ratios are None while there is nothing to divide by."""
@@ -105,8 +144,13 @@ class Counters:
             "disk_bytes": usage.disk_bytes,
             "disk_entries": usage.disk_entries,
             "disk_file_bytes": usage.disk_file_bytes,
+            "hot_answers": self.hot_answers,
             "store_failures": self.store_failures,
             "reasons": dict(self.reasons),
             "statuses": dict(self.statuses),
             "uptime_s": round(uptime_s, 3),
         }
+
+
+def _status_class(status: int) -> str:
+    return f"{status // 100}xx" if status else "none"

@@ -1,0 +1,121 @@
+"""The engine as the hot path sees it: the ordinary decisions, taken without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence, Sized
+from typing import Any
+
+from cacheproxy.caching import reuse
+from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
+from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.serving import Damaged, NotHere, answer_from
+from cacheproxy.engine.tags import hit_tag
+from cacheproxy.errors import ClientError
+from cacheproxy.http.cache_control import RequestDirectives
+from cacheproxy.http.message import RequestHead
+from cacheproxy.http.uri import Origin
+from cacheproxy.ports import Answer, Candidate, ExchangeRecord
+from cacheproxy.reasons import Reason
+
+
+class HotEngine:
+    """Implements `server.hot_ports.HotStore`. Whatever it will not answer, `Engine.handle` does."""
+
+    def __init__(self, parts: Parts, flights: Flights, keep_codings: Sized) -> None:
+        self._parts = parts
+        self._filling = flights.fillings.keys
+        self._keep_codings = keep_codings
+        self._lookup = parts.store.lookup_memory
+
+    @property
+    def rules(self) -> object:
+        """The rules in force: whoever changes them puts another object here, and every verdict is void."""
+        return self._parts.access
+
+    def admits_client(self, client: str) -> bool:
+        """Whether this client may use the proxy; holds while `rules` stays."""
+        try:
+            admit_client(self._parts, client)
+        except ClientError:
+            return False
+        return True
+
+    def admits_head(self, request: RequestHead) -> bool:
+        """Whether anybody may send a request with these fields; holds while `rules` stays."""
+        try:
+            admit_head(self._parts, request)
+        except ClientError:
+            return False
+        return True
+
+    def admits_origin(self, origin: Origin) -> bool:
+        """Whether requests may go to this origin; holds while `rules` stays."""
+        try:
+            admit_origin(self._parts, origin)
+        except ClientError:
+            return False
+        return True
+
+    def touch(self, candidate: Candidate) -> None:
+        """Note a use, for eviction."""
+        self._parts.store.touch(candidate)
+
+    def find(self, key: str) -> Sequence[Candidate]:
+        """The stored responses of `key` in memory; none while a fetch is filling a newer one."""
+        if key in self._filling:
+            return ()
+        found = self._lookup(key)
+        # Some host's codings must be left alone for a while: which, is for the ordinary path.
+        if self._keep_codings and any(candidate.stored.asked_for for candidate in found):
+            return ()
+        return found
+
+    @property
+    def codings(self) -> tuple[str, ...]:
+        """What is asked for in clients' stead."""
+        return self._parts.codings
+
+    def is_fresh(self, candidate: Candidate, asked: RequestDirectives, now: float) -> bool:
+        """Whether the request is a plain hit."""
+        decision = reuse.decide(asked, candidate.stored, True, now)
+        return isinstance(decision, reuse.ServeStored) and decision.reason is Reason.HIT
+
+    def answer(
+        self, candidate: Candidate, request: RequestHead, now: float
+    ) -> tuple[Answer, ExchangeRecord] | None:
+        """The ordinary answer to a plain hit and its record, without client and times.
+
+        None where it cannot be had at once: a body on disk, several ranges, an age that `is_fresh` denies.
+        """
+        stored = candidate.stored
+        decision = reuse.decide(RequestDirectives(), stored, True, now)
+        if not isinstance(decision, reuse.ServeStored) or decision.reason is not Reason.HIT:
+            return None
+        try:
+            answer = _at_once(answer_from(self._parts, request, candidate, decision.age, Reason.HIT))
+        except (Damaged, NotHere):
+            return None
+        if answer is None or answer.stream is not None:
+            return None
+        status = answer.head.status
+        record = ExchangeRecord(
+            method=request.method,
+            url=str(request.target),
+            status=status,
+            reason=Reason.HIT,
+            tag=hit_tag(Reason.HIT, candidate.tier, status),
+            content_type=answer.head.fields.get("content-type") or "-",
+        )
+        return answer, record
+
+
+def _at_once(work: Coroutine[Any, Any, Answer]) -> Answer | None:
+    """The result of a coroutine that does not wait; None, and the coroutine closed, where it would."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer
+    work.close()
+    return None

@@ -1,0 +1,186 @@
+"""The hot path: plain hits answered inside `data_received`, without a task, from prebuilt bytes.
+
+It answers only what is plain: one whole request at a clean message boundary whose parse is known, for a
+fresh response in memory. For everything else it returns False, having changed nothing, and the ordinary
+path does it. `tests/server/test_hot_equals_ordinary.py` proves that the bytes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.http.codings import content_codings
+from cacheproxy.http.ranges import parse_content_range
+from cacheproxy.ports import Answer, Candidate, Clock
+from cacheproxy.server.answer_head import wire_head
+from cacheproxy.server.hot_ports import HotRecorder, HotStore
+from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.parse_memo import LineFacts, ParseMemo
+from cacheproxy.server.prebuilt import Prebuilt
+
+_MAX_OTHERS = 4
+
+
+class Verdict:
+    """What a connection knows about itself: the last fields that were admitted, and under which rules."""
+
+    __slots__ = ("client", "facts", "rules")
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.facts: FieldFacts | None = None
+        self.rules: object = None
+
+
+class HotPath:
+    """One for all connections."""
+
+    def __init__(self, store: HotStore, memo: ParseMemo, clock: Clock, recorder: HotRecorder) -> None:
+        self.memo = memo
+        self._store = store
+        self._find = store.find
+        self._touch = store.touch
+        self._wall = clock.wall
+        self._repeated = recorder.repeated
+        self._prepare = recorder.prepare
+
+    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> bool:
+        """Answer the one request that `data` is, or return False."""
+        if outlet.is_paused:
+            return False
+        memo = self.memo
+        memo.lookups += 1
+        at = data.find(b"\r\n") + 2
+        line = memo.lines.young.get(data[:at])
+        facts = memo.blocks.young.get(data[at:])
+        is_known = line is not None and facts is not None
+        if line is None or facts is None:
+            memo.misses += 1
+            learnt = memo.learn(data)
+            if learnt is None:
+                return False
+            line, facts = learnt
+        if not facts.is_simple or len(data) > memo.longest:
+            return False
+        found = self._find(line.key)
+        if not found:
+            return False
+        candidate = found[0]
+        stored = candidate.stored
+        if len(found) != 1 or (stored.nominated and facts.variant(stored.nominated) != stored.variant):
+            chosen = _choose(found, facts) or self._choose_upgraded(found, facts)
+            if chosen is None:
+                return False
+            candidate = chosen
+            stored = candidate.stored
+        if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
+            return False
+        now = self._wall()
+        rules = self._store.rules
+        if verdict.rules is not rules:
+            if not self._store.admits_client(verdict.client):
+                return False
+            verdict.rules, verdict.facts = rules, None
+        if verdict.facts is not facts:
+            if not self._store.admits_head(line.head.with_fields(facts.received)):
+                return False
+            # An idle connection must not hold fields that will never come again.
+            verdict.facts = facts if is_known else None
+        prepared = candidate.prepared
+        if prepared.admitted_by is not rules:
+            if not self._store.admits_origin(line.origin):
+                return False
+            prepared.admitted_by = rules
+        if facts.is_plain and line.is_get:
+            prebuilt: Prebuilt | None = prepared.plain
+            if prebuilt is None:
+                prepared.plain = prebuilt = self._build(candidate, line, facts, now)
+        else:
+            prebuilt = self._other(candidate, line, facts, now)
+        if prebuilt is None or not (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now)):
+            return False
+        part = prebuilt.part
+        body = prebuilt.body if part is None else prebuilt.body[part[0] : part[1]]
+        count = outlet.write_hot(prebuilt.head, body)
+        self._repeated(prebuilt.note, verdict.client, now, count)
+        self._touch(candidate)
+        return True
+
+    def _choose_upgraded(self, found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:
+        codings = self._store.codings
+        matching = [
+            one
+            for one in found
+            if one.stored.nominated
+            and facts.upgraded_variant(one.stored.nominated, codings) == one.stored.variant
+        ]
+        # Which of several is newest, and how it is coded, is for the ordinary path.
+        return matching[0] if len(matching) == 1 else None
+
+    def _other(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
+        """Directives, conditions, ranges, HEAD."""
+        if not self._store.is_fresh(candidate, facts.asked, now):
+            return None
+        prepared = candidate.prepared
+        if facts.conditions is None and line.is_get:
+            if prepared.plain is None:
+                prepared.plain = self._build(candidate, line, facts, now)
+            plain: Prebuilt | None = prepared.plain
+            return plain
+        others = prepared.others
+        if others is None:
+            others = prepared.others = {}
+        which = (line.is_get, facts.conditions)
+        prebuilt: Prebuilt | None = others.get(which)
+        if prebuilt is None:
+            prebuilt = self._build(candidate, line, facts, now)
+            if prebuilt is not None:
+                if len(others) >= _MAX_OTHERS:
+                    others.clear()
+                others[which] = prebuilt
+        return prebuilt
+
+    def _build(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
+        request = line.head.with_fields(facts.fields)
+        done = self._store.answer(candidate, request, now)
+        if done is None:
+            return None
+        answer, record = done
+        head = wire_head(answer, request, may_keep_alive=True)
+        if not head.keep_alive or head.chunked:
+            return None
+        body, part = answer.content if head.has_body else b"", None
+        if answer.head.status == 206:
+            whole = candidate.body.whole()
+            part = _part(answer, whole)
+            if whole is None or part is None:
+                return None
+            # The entry's own bytes: a copy would be memory that nobody counts.
+            body = whole
+        try:
+            return Prebuilt(head.data, body, part, candidate.stored, answer.head.status, self._prepare(record))
+        except ValueError:
+            return None
+
+
+def _part(answer: Answer, whole: bytes | None) -> tuple[int, int] | None:
+    value = answer.head.fields.only("content-range")
+    sent = None if value is None else parse_content_range(value)
+    if sent is None or whole is None or whole[sent.start : sent.end] != answer.content:
+        return None
+    return sent.start, sent.end
+
+
+def _choose(found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:
+    """As `caching.key.choose`: of the variants that match, the most recent."""
+    chosen: Candidate | None = None
+    best: Any = None
+    for candidate in found:
+        stored = candidate.stored
+        if not stored.nominated or facts.variant(stored.nominated) == stored.variant:
+            rank = (stored.date_at, stored.entry_id)
+            if chosen is None or rank > best:
+                chosen, best = candidate, rank
+    return chosen

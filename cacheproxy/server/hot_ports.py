@@ -1,0 +1,56 @@
+"""What the hot path calls; the app puts the engine and the counters behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from cacheproxy.http.cache_control import RequestDirectives
+from cacheproxy.http.message import RequestHead
+from cacheproxy.http.uri import Origin
+from cacheproxy.ports import Answer, Candidate, ExchangeRecord
+
+
+class HotRecorder(Protocol):
+    """Counts hot answers exactly as `Recorder` counts exchanges, with the work done ahead."""
+
+    def prepare(self, exchange: ExchangeRecord) -> Any:
+        """What `repeated` needs of an exchange that happens again, but for client, time and bytes."""
+
+    def repeated(self, prepared: Any, client: str, at: float, count: int) -> None:
+        """It happened at `at` (epoch seconds), and `count` bytes went to the client."""
+
+
+class HotStore(Protocol):
+    """The engine as the hot path sees it; nothing waits. Verdicts hold while `rules` is the same object."""
+
+    @property
+    def rules(self) -> object:
+        """The rules in force, changed by putting another object here."""
+
+    @property
+    def codings(self) -> tuple[str, ...]:
+        """The codings that are asked for in clients' stead; holds for good."""
+
+    def admits_client(self, client: str) -> bool:
+        """Whether this client may use the proxy."""
+
+    def admits_head(self, request: RequestHead) -> bool:
+        """Whether anybody may send a request with these fields."""
+
+    def admits_origin(self, origin: Origin) -> bool:
+        """Whether requests may go to this origin."""
+
+    def touch(self, candidate: Candidate) -> None:
+        """Note a use, for eviction."""
+
+    def find(self, key: str) -> Sequence[Candidate]:
+        """What is in memory of `key`; nothing while a fetch is filling a newer response."""
+
+    def is_fresh(self, candidate: Candidate, asked: RequestDirectives, now: float) -> bool:
+        """Whether these request directives still make it a plain hit."""
+
+    def answer(
+        self, candidate: Candidate, request: RequestHead, now: float
+    ) -> tuple[Answer, ExchangeRecord] | None:
+        """The ordinary answer to a plain hit, and its record; None where it cannot be had at once."""

@@ -1,0 +1,205 @@
+"""The parse memo: equal bytes always parse the same, so what has been parsed once is looked up.
+
+It holds facts of the grammar only, never a verdict: whether a request is allowed or answered is nothing
+that its bytes decide. It learns only from whole requests without a body that the full parser accepts.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from cacheproxy.caching.facts import FieldFacts, says_nothing
+from cacheproxy.caching.key import cache_key
+from cacheproxy.errors import ClientError
+from cacheproxy.http.framing import request_framing
+from cacheproxy.http.head import (
+    HeadLimits,
+    check_host,
+    parse_request_fields,
+    parse_request_line,
+    with_target,
+)
+from cacheproxy.http.message import FieldLine, Fields, RequestHead
+from cacheproxy.http.uri import Origin
+
+_END = b"\r\n\r\n"
+# A head longer than this is unlikely to come again, and would push out many that do.
+_LONGEST_BYTES = 8 * 1024
+_METHODS = frozenset({"GET", "HEAD"})
+_NO_FIELDS = Fields()
+_BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
+
+_MAX_SEEN = 8192
+
+V = TypeVar("V")
+
+
+class LineFacts:
+    """A request line `GET|HEAD absolute-form HTTP/1.1`: the head without its fields, and the cache key."""
+
+    __slots__ = ("head", "is_get", "key", "origin")
+
+    def __init__(self, head: RequestHead) -> None:
+        assert head.target is not None
+        self.head = head.with_fields(_NO_FIELDS)
+        self.key = cache_key(head.target)
+        self.origin: Origin = head.target.origin
+        self.is_get = head.method == "GET"
+
+
+# A field line, its entry in the index of `Fields`, `says_nothing` of it, whether it is Host. A plain tuple:
+# one is made for each line that has not been seen.
+KnownField = tuple[FieldLine, tuple[str, tuple[str]], bool, bool]
+
+
+class BoundedMemo(Generic[V]):
+    """A dict within `limit_bytes`, in two generations: what is not used while one fills up is forgotten."""
+
+    __slots__ = ("_base", "_factor", "_limit", "_old", "_seen", "_size", "young")
+
+    def __init__(self, limit_bytes: int, base: int, factor: int) -> None:
+        self.young: dict[bytes, V] = {}
+        self._old: dict[bytes, V] = {}
+        self._seen: set[int] = set()
+        self._size = 0
+        self._limit = limit_bytes // 2
+        # What Python spends on an entry, measured roughly: `base` bytes and `factor` for each of its key's.
+        self._base = base
+        self._factor = factor
+
+    def get(self, key: bytes) -> V | None:
+        """The value, kept for another generation."""
+        found = self.young.get(key)
+        if found is None:
+            found = self._old.get(key)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: bytes, value: V) -> None:
+        """Remember."""
+        self._size += self._base + self._factor * len(key)
+        if self._size > self._limit:
+            self._old, self.young = self.young, {}
+            self._size = self._base + self._factor * len(key)
+        self.young[key] = value
+
+    def offer(self, key: bytes, value: V) -> None:
+        """Remember at the second offer: what comes once only must not push out what comes again."""
+        mark = hash(key)
+        if mark in self._seen:
+            self._seen.discard(mark)
+            self.put(key, value)
+        else:
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(mark)
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)
+
+
+class ParseMemo:
+    """Request lines and field blocks of one process; together within `limit_bytes`."""
+
+    def __init__(self, limits: HeadLimits, limit_bytes: int) -> None:
+        self._limits = limits
+        self.longest = min(_LONGEST_BYTES, limits.head_bytes)
+        self.lines: BoundedMemo[LineFacts] = BoundedMemo(limit_bytes // 2, 800, 4)
+        self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes * 3 // 8, 2000, 6)
+        # Where a client's fields change with each request, most of its lines are still the same.
+        self._fields: BoundedMemo[KnownField] = BoundedMemo(limit_bytes // 8, 500, 3)
+        self._last: FieldFacts | None = None
+        self.lookups = 0
+        self.misses = 0
+
+    @property
+    def hits(self) -> int:
+        """Look-ups that found both the line and the fields."""
+        return self.lookups - self.misses
+
+    def known_head(self, data: bytes) -> RequestHead | None:
+        """The head of a request in `data`, empty line included, if both its parts are known."""
+        at = data.find(b"\r\n") + 2
+        line = self.lines.get(data[:at])
+        if line is None:
+            return None
+        facts = self.blocks.get(data[at:])
+        if facts is None and self._last is not None and data.endswith(self._last.raw, at):
+            # What the hot path has just parsed and would not answer; equal, not only the same end.
+            facts = self._last if len(data) - at == len(self._last.raw) else None
+        return None if facts is None else line.head.with_fields(facts.received)
+
+    def learn(self, data: bytes) -> tuple[LineFacts, FieldFacts] | None:
+        """Look up, or parse and remember: exactly one whole request without a body, else None.
+
+        The parts are parsed by the functions that `parse_request_head` is made of, each line once.
+        """
+        if len(data) > self.longest or data.find(_END) != len(data) - len(_END):
+            return None
+        at = data.find(b"\r\n") + 2
+        line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
+        try:
+            new_line = self._parse_line(data[: at - 2]) if line is None else line
+            new_facts = self._parse_block(data[at:]) if facts is None else facts
+        except ClientError:
+            return None
+        if new_line is None or new_facts is None:
+            return None
+        # Only now: neither half is remembered of a request that is refused for the other.
+        if line is None:
+            self.lines.put(data[:at], new_line)
+        if facts is None:
+            self._last = new_facts
+            self.blocks.offer(new_facts.raw, new_facts)
+        return new_line, new_facts
+
+    def _parse_line(self, raw: bytes) -> LineFacts | None:
+        method, target, version = parse_request_line(raw.decode("latin-1"), self._limits)
+        head = with_target(RequestHead(method, target, min(version, (1, 1)), _NO_FIELDS))
+        if method not in _METHODS or head.version != (1, 1) or head.target is None:
+            return None
+        return LineFacts(head)
+
+    def _parse_block(self, raw: bytes) -> FieldFacts | None:
+        texts = raw[:-4].split(b"\r\n")
+        if not texts[0] or len(texts) > self._limits.fields:
+            return None
+        known = self._fields
+        young = known.young
+        lines: list[FieldLine] = []
+        entries: list[tuple[str, tuple[str]]] = []
+        hosts = 0
+        is_mute = True
+        for text in texts:
+            field = young.get(text)
+            if field is None:
+                field = known.get(text)
+                if field is None:
+                    field = self._parse_field(text)
+                    known.offer(text, field)
+                young = known.young
+            line, entry, mute, host = field
+            lines.append(line)
+            entries.append(entry)
+            if host:
+                hosts += 1
+            if not mute:
+                is_mute = False
+        if hosts != 1:
+            return None
+        fields = Fields.indexed(lines, entries)
+        if is_mute:
+            return FieldFacts(raw, fields, is_mute=True)
+        if not request_framing(_BARE.with_fields(fields)).is_empty:
+            return None
+        return FieldFacts(raw, fields)
+
+    def _parse_field(self, text: bytes) -> KnownField:
+        # Whether one line is well formed does not depend on the others; whether Host is, neither.
+        fields = parse_request_fields(text.decode("latin-1"), self._limits)
+        line = fields.lines[0]
+        name = line[0].lower()
+        if name == "host":
+            check_host(_BARE.with_fields(fields))
+        return line, (name, (line[1],)), says_nothing(name), name == "host"

@@ -1,0 +1,69 @@
+"""A prebuilt answer: the ordinary answer's head, cut at the two numbers that time changes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cacheproxy.caching.age import current_age
+from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.reuse import remaining_lifetime
+
+_AGE = re.compile(rb"\r\nage: ([0-9]+)(?=\r\n)", re.IGNORECASE)
+_TTL = re.compile(rb"\r\nCache-Status: cacheproxy; hit; ttl=([0-9]+)\r\n")
+
+
+class Prebuilt:
+    """Valid for `begin <= now < end`; `renew` makes it valid again while the response is fresh."""
+
+    __slots__ = (
+        "_after",
+        "_before",
+        "_between",
+        "_stored",
+        "begin",
+        "body",
+        "end",
+        "head",
+        "note",
+        "part",
+        "status",
+    )
+
+    def __init__(
+        self,
+        head: bytes,
+        body: bytes,
+        part: tuple[int, int] | None,
+        stored: StoredResponse,
+        status: int,
+        note: Any,
+    ) -> None:
+        """`part` is the slice of `body` that is sent (None: all). Raises ValueError where `head` has no Age of ours."""
+        age, ttl = _AGE.search(head), None
+        for ttl in _TTL.finditer(head):  # noqa: B007 - the last one is ours, those before it the origin's
+            pass
+        if age is None or ttl is None or age.end() > ttl.start():
+            raise ValueError("not the head of a hit")
+        self._before = head[: age.start(1)]
+        self._between = head[age.end() : ttl.start(1)]
+        self._after = head[ttl.end(1) :]
+        self._stored = stored
+        self.body = body
+        self.part = part
+        self.status = status
+        self.note = note
+        self.head = head
+        self.begin = self.end = 0.0
+
+    def renew(self, now: float) -> bool:
+        """Write the numbers of `now`; False where the response is no longer fresh."""
+        age = current_age(self._stored, now)
+        remaining = remaining_lifetime(self._stored, now)
+        if remaining <= 0:
+            return False
+        self.head = b"%b%d%b%d%b" % (self._before, age, self._between, remaining, self._after)
+        self.begin = now
+        # Until the next of the two numbers changes.
+        self.end = now + min(1 - age % 1, remaining % 1)
+        return True

@@ -1,0 +1,93 @@
+"""The parse memo: what it knows is what the full parser says, whatever it has learnt before."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.errors import ClientError
+from cacheproxy.http.framing import request_framing
+from cacheproxy.http.head import HeadLimits, parse_request_head
+from cacheproxy.http.message import RequestHead
+from cacheproxy.server.parse_memo import BoundedMemo, ParseMemo
+from tests.server.test_hot_equals_ordinary import requests
+
+LIMITS = HeadLimits(target_bytes=200, field_bytes=300, head_bytes=2000, fields=6)
+NAMES = ("_variants", "raw")
+
+
+def full(data: bytes) -> RequestHead | None:
+    """What the full parser makes of one whole request without a body."""
+    if data.find(b"\r\n\r\n") != len(data) - 4 or len(data) - 4 > LIMITS.head_bytes:
+        return None
+    try:
+        head = parse_request_head(data[:-4], LIMITS)
+        return head if request_framing(head).is_empty else None
+    except ClientError:
+        return None
+
+
+def facts_of(facts: FieldFacts) -> dict[str, object]:
+    return {name: getattr(facts, name) for name in FieldFacts.__slots__ if name not in NAMES}
+
+
+@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+@given(
+    st.lists(requests(80) | st.binary(max_size=60).map(lambda raw: raw + b"\r\n\r\n"), min_size=1, max_size=6)
+)
+def test_what_it_learns_is_what_the_full_parser_says(stream: list[bytes]) -> None:
+    memo = ParseMemo(LIMITS, 100_000)
+    # Halves of different requests too: one known line with another's known fields.
+    mixed = [a.partition(b"\r\n")[0] + b"\r\n" + b.partition(b"\r\n")[2] for a in stream for b in stream]
+    for data in [*stream, *stream, *mixed, *mixed]:
+        learnt = memo.learn(data)
+        expected = full(data)
+        if learnt is not None:
+            line, facts = learnt
+            assert expected == line.head.with_fields(facts.received)
+            assert list(facts.received.names()) == list(expected.fields.names())
+            assert facts_of(facts) == facts_of(FieldFacts(facts.raw, expected.fields))
+            assert line.key == str(expected.target)
+        known = memo.known_head(data)
+        assert known is None or known == expected
+
+
+def test_it_learns_ordinary_requests() -> None:
+    memo = ParseMemo(HeadLimits(), 1 << 20)
+    data = b"GET http://h/a HTTP/1.1\r\nHost: h\r\nCookie: a=%d\r\n\r\n"
+    for number in range(20):
+        learnt = memo.learn(data % number)
+        assert learnt is not None and learnt[1].is_plain and learnt[1].is_simple
+        assert memo.known_head(data % number) is not None
+    assert len(memo.lines) == 1
+    assert len(memo.blocks) == 0, "what came once is not remembered"
+    memo.learn(data % 3)
+    assert len(memo.blocks) == 1
+
+
+def test_nothing_is_learnt_of_what_is_refused() -> None:
+    memo = ParseMemo(HeadLimits(), 1 << 20)
+    for raw in (
+        b"GET http://h/a HTTP/1.1\r\n\r\n",
+        b"GET http://h/a HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+        b"GET http://h/a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n",
+        b"GET http://h/a HTTP/1.0\r\nHost: h\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\nGET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET http://h/a HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
+    ):
+        for _ in range(3):
+            assert memo.learn(raw) is None
+    assert len(memo.lines) == len(memo.blocks) == 0
+
+
+def test_a_memo_stays_within_its_limit() -> None:
+    memo: BoundedMemo[int] = BoundedMemo(10_000, 100, 1)
+    for number in range(1000):
+        memo.put(b"%4d" % number, number)
+        memo.get(b"   0")
+        assert len(memo) <= 100
+    assert memo.get(b"   0") == 0
+    assert memo.get(b"   1") is None

@@ -1,0 +1,199 @@
+"""Two proxies that differ in one setting, fed the same segments on connections without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cacheproxy.app import App
+from cacheproxy.config.load import load
+from cacheproxy.ports import Candidate, ExchangeRecord
+from cacheproxy.server.connection import ClientConnection
+from cacheproxy.telemetry.access_log import format_line, line_parts
+from tests.support.origin import Origin
+
+START = 1_800_000_000.0
+
+
+class FrozenClock:
+    """Time stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Wire:
+    """A transport that keeps what is written and can play a client that does not read."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.written = bytearray()
+        self.protocol: ClientConnection
+        self.is_over = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.is_over or not data
+        self.written += data
+
+    def close(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.is_over
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return (self.client, 1) if name == "peername" else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def can_write_eof(self) -> bool:
+        return False
+
+
+class WireTransport(Wire, asyncio.Transport):  # type: ignore[misc]
+    """What `connection_made` accepts."""
+
+    def __init__(self, client: str) -> None:
+        Wire.__init__(self, client)
+
+
+class Lines:
+    """An access log in memory."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def finished(self, record: ExchangeRecord) -> None:
+        self.lines.append(format_line(record, with_query=True))
+
+    def prepare(self, record: ExchangeRecord) -> tuple[str, str]:
+        return line_parts(record, with_query=True)
+
+    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
+        self.lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+
+
+class Twin:
+    """One of the two."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        given = ['listen.addresses=["127.0.0.1:0"]', "server.name=twin", "log.level=error", 'log.access=""']
+        self.app = App(load(None, [*given, "access.deny_destinations=[]", *options]), directory)
+        self.clock = FrozenClock()
+        self.app._clock = self.clock  # type: ignore[assignment]
+        self.log = Lines()
+        self.touched: list[int] = []
+
+    async def start(self) -> None:
+        await self.app.start()
+        self.app.counters.on_finished = self.log.finished
+        self.app.counters.log = self.log
+        touch = self.app.store.touch
+
+        def noted(candidate: Candidate) -> None:
+            self.touched.append(candidate.stored.entry_id)
+            touch(candidate)
+
+        self.app.store.touch = noted  # type: ignore[method-assign]
+
+    def connect(self, client: str = "127.0.0.1") -> Wire:
+        wire = WireTransport(client)
+        assert self.app.listener is not None
+        wire.protocol = self.app.listener._server()
+        wire.protocol.connection_made(wire)
+        return wire
+
+    async def settle(self, wire: Wire) -> None:
+        """Until the connection can do nothing more by itself."""
+        conn = wire.protocol
+        while len(self.app.engine.flights) or not (
+            wire.is_over
+            or conn._drain_waiter is not None
+            or (conn._inlet._waiter is not None and not conn._inlet._waiter.done())
+        ):
+            await asyncio.sleep(0)
+
+    async def feed(self, wire: Wire, *segments: bytes) -> None:
+        for segment in segments:
+            await self.settle(wire)
+            if wire.is_over:
+                return
+            wire.protocol.data_received(segment)
+        await self.settle(wire)
+
+    async def finish(self, wire: Wire) -> None:
+        """The client reads again, and ends."""
+        if wire.protocol._paused:
+            wire.protocol.resume_writing()
+        await self.settle(wire)
+        if not wire.is_over and not wire.protocol.eof_received():
+            wire.close()
+        while not wire.is_over:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def counted(self) -> dict[str, object]:
+        counters = self.app.counters
+        return {
+            name: getattr(counters, name)
+            for name in counters.__dataclass_fields__
+            if name not in ("on_finished", "log", "hot_answers", "origin_bytes")
+        }
+
+
+class Twins:
+    """`hot` and `plain` and the origin of both; every step is done to both and must leave them equal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.origin = Origin()
+        options = ("cache.disk=0", "cache.memory=8MiB")
+        self.hot = Twin(directory / "hot", *options)
+        self.plain = Twin(directory / "plain", *options, "server.hot_path=false")
+        self.pair = (self.hot, self.plain)
+
+    async def start(self) -> None:
+        await self.origin.start()
+        for twin in self.pair:
+            await twin.start()
+
+    async def stop(self) -> None:
+        for twin in self.pair:
+            await twin.app.close()
+        await self.origin.stop()
+
+    @property
+    def hot_answers(self) -> int:
+        return self.hot.app.counters.hot_answers
+
+    def each(self, change: Callable[[Twin], None]) -> None:
+        for twin in self.pair:
+            change(twin)
+
+    async def reset(self) -> None:
+        """Empty stores, the clock at its start."""
+        for twin in self.pair:
+            twin.clock.now = START
+            twin.log.lines.clear()
+            twin.touched.clear()
+            for candidate in list(twin.app.store._memory):
+                twin.app.store.discard(candidate)
+
+    def compare(self, hot: Wire, plain: Wire) -> None:
+        assert bytes(hot.written) == bytes(plain.written)
+        assert self.hot.log.lines == self.plain.log.lines
+        assert self.hot.counted() == self.plain.counted()
+        assert self.hot.touched == self.plain.touched
