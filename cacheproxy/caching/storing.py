@@ -8,7 +8,7 @@ from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.freshness import HEURISTIC_STATUSES
 from cacheproxy.caching.key import cache_key
 from cacheproxy.caching.options import CachingOptions, SetCookie
-from cacheproxy.http.cache_control import RequestDirectives, ResponseDirectives
+from cacheproxy.http.cache_control import RequestDirectives, ResponseDirectives, parse_response_directives
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.http.syntax import parse_digits
@@ -73,7 +73,7 @@ def kept_fields(fields: Fields, directives: ResponseDirectives, options: Caching
     drop = (directives.no_cache_fields | directives.private_fields) - _ALWAYS_KEPT
     if options.set_cookie is not SetCookie.REPLAY:
         drop |= COOKIE_FIELDS
-    return kept.without(drop) if drop else kept
+    return kept if drop.isdisjoint(kept.names()) else kept.without(drop)
 
 
 def decide(
@@ -89,6 +89,9 @@ def decide(
     `key` where it is not simply the target's (`naming.place`).
     """
     assert request.target is not None
+    early = _plainly_forbidden(asked, response)
+    if early is not None:
+        return DoNotStore(early)
     nominated = nominated_names(response.fields)
     stored = StoredResponse.build(
         cache_key(request.target) if key is None else key,
@@ -103,10 +106,22 @@ def decide(
         reason = Reason.VARY_STAR
     if reason is not None:
         return DoNotStore(reason)
-    kept = response.with_fields(kept_fields(response.fields, stored.directives, options))
-    return _worth_storing(
-        StoredResponse.build(stored.key, stored.nominated, stored.variant, kept, timing, options)
-    )
+    kept = kept_fields(response.fields, stored.directives, options)
+    if kept is not response.fields:
+        stored = StoredResponse.build(
+            stored.key, stored.nominated, stored.variant, response.with_fields(kept), timing, options
+        )
+    return _worth_storing(stored)
+
+
+def _plainly_forbidden(asked: RequestDirectives, response: ResponseHead) -> Reason | None:
+    """The common refusals, before anything is worked out; `_forbidden` would come to the same."""
+    if asked.no_store:
+        return Reason.REQUEST_NO_STORE
+    directives = parse_response_directives(response.fields)
+    if directives.no_store and not directives.must_understand and response.status not in (206, 304):
+        return Reason.NO_STORE
+    return None
 
 
 def _forbidden(

@@ -192,7 +192,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("upstream.keep_alive", Kind.DURATION, 60.0, "an unused origin connection is closed after this"),
     Setting("upstream.connections_per_origin", Kind.NUMBER, 128, "open connections to one origin", low=1),
     Setting("upstream.connections", Kind.NUMBER, 2048, "open connections to all origins", low=1),
-    Setting("upstream.idle_per_origin", Kind.NUMBER, 16, "idle connections kept for one origin"),
+    Setting("upstream.idle_per_origin", Kind.NUMBER, 128, "idle connections kept for one origin"),
     Setting("upstream.dns_ttl", Kind.DURATION, 60.0, "how long a resolved name is remembered"),
     Setting(
         "upstream.absolute_https",

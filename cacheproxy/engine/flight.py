@@ -140,7 +140,8 @@ class Flights:
             if not isinstance(verdict, Store | StorePart):
                 flight.settle(verdict)
                 handed_over = isinstance(verdict, Private) and flight.has_initiator
-                if isinstance(verdict, Private) and flight.is_shareable:
+                # Only where somebody waited in vain: most that is not shared is asked for by one.
+                if isinstance(verdict, Private) and flight.is_shareable and flight.waiters:
                     self._unshareable[_mark(plan)] = verdict.reason
                 return
             handed_over = True

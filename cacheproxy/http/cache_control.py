@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cacheproxy.errors import SyntaxFault
 from cacheproxy.http.message import Fields
@@ -50,9 +51,12 @@ class ResponseDirectives:
     stale_if_error: int | None = None
 
 
-def _members(fields: Fields, name: str = "cache-control") -> list[tuple[str, str | None]]:
+_MEMO_LENGTH = 256
+
+
+def _members(lines: tuple[str, ...]) -> list[tuple[str, str | None]]:
     found: list[tuple[str, str | None]] = []
-    for line in fields.all(name):
+    for line in lines:
         for member in split_list(line):
             try:
                 directive, argument, _ = parse_directive(member)
@@ -79,20 +83,22 @@ def _seconds(
     return strictest(value for value in parsed if value is not None)
 
 
-def _gather(fields: Fields) -> dict[str, list[str | None]]:
+def _gather(lines: tuple[str, ...]) -> dict[str, list[str | None]]:
     arguments: dict[str, list[str | None]] = {}
-    for name, argument in _members(fields):
+    for name, argument in _members(lines):
         arguments.setdefault(name, []).append(argument)
     return arguments
 
 
 def parse_request_directives(fields: Fields) -> RequestDirectives:
     """The request's directives; `Pragma: no-cache` counts only without Cache-Control (RFC 9111 §5.4)."""
-    if "cache-control" not in fields:
-        if "pragma" in fields and any(name == "no-cache" for name, _ in _members(fields, "pragma")):
+    lines = fields.all("cache-control")
+    if not lines:
+        pragma = fields.all("pragma")
+        if pragma and any(name == "no-cache" for name, _ in _members(pragma)):
             return RequestDirectives(no_cache=True)
         return PLAIN_REQUEST
-    arguments = _gather(fields)
+    arguments = _gather(lines)
     max_stale = None
     if "max-stale" in arguments:
         values = arguments["max-stale"]
@@ -129,9 +135,16 @@ _NONE: frozenset[str] = frozenset()
 
 def parse_response_directives(fields: Fields) -> ResponseDirectives:
     """The response's directives. Unknown ones are ignored (RFC 9111 §5.2.3)."""
-    if "cache-control" not in fields:
+    lines = fields.all("cache-control")
+    if not lines:
         return NO_DIRECTIVES
-    arguments = _gather(fields)
+    # Few values make up most responses.
+    is_short = sum(map(len, lines)) <= _MEMO_LENGTH
+    return _response_directives_of(lines) if is_short else _response_directives(lines)
+
+
+def _response_directives(lines: tuple[str, ...]) -> ResponseDirectives:
+    arguments = _gather(lines)
     no_cache_fields = _field_names(arguments["no-cache"]) if "no-cache" in arguments else _NONE
     private_fields = _field_names(arguments["private"]) if "private" in arguments else _NONE
     swr = _seconds(arguments, "stale-while-revalidate")
@@ -156,3 +169,4 @@ def parse_response_directives(fields: Fields) -> ResponseDirectives:
 
 
 NO_DIRECTIVES = ResponseDirectives()
+_response_directives_of = lru_cache(1024)(_response_directives)

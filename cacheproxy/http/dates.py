@@ -6,6 +6,7 @@ import re
 from calendar import timegm
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
@@ -16,6 +17,7 @@ _DAYS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun"
 _IMF = re.compile(
     rf"(?:{_DAYS}), (?P<day>[0-9]{{2}}) {_MON} (?P<year>[0-9]{{4}}) {_TIME} GMT", re.IGNORECASE | re.ASCII
 )
+_IMF_LENGTH = 29
 _RFC850 = re.compile(
     r"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday), "
     rf"(?P<day>[0-9]{{2}})-{_MON}-(?P<year>[0-9]{{2}}) {_TIME} GMT",
@@ -31,7 +33,10 @@ def parse_date(text: str, now: float) -> int | None:
 
     `now` places the two-digit year of the obsolete RFC 850 form: never more than 50 years ahead.
     """
-    match = _IMF.fullmatch(text) or _ASCTIME.fullmatch(text)
+    if len(text) == _IMF_LENGTH:
+        # The usual form, and its meaning does not depend on `now`: the same second comes again and again.
+        return _parse_imf(text)
+    match = _ASCTIME.fullmatch(text)
     if match is not None:
         year = int(match["year"])
     else:
@@ -47,6 +52,16 @@ def parse_date(text: str, now: float) -> int | None:
         )
         if (year, *at) > (today.year + 50, *today.timetuple()[1:6]):
             year -= 100
+    return _moment(match, year)
+
+
+@lru_cache(4096)
+def _parse_imf(text: str) -> int | None:
+    match = _IMF.fullmatch(text)
+    return None if match is None else _moment(match, int(match["year"]))
+
+
+def _moment(match: re.Match[str], year: int) -> int | None:
     second = int(match["second"])
     if second > 60:
         return None

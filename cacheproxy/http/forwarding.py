@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cacheproxy.errors import ClientError
 from cacheproxy.http.message import FieldLine, Fields
 from cacheproxy.http.syntax import is_token, parse_digits, split_list
@@ -46,12 +48,32 @@ def connection_options(fields: Fields) -> frozenset[str]:
 def end_to_end(fields: Fields) -> Fields:
     """The fields that go on to the next hop: neither hop-by-hop nor nominated by Connection."""
     lookup = fields.names()
-    drop = HOP_BY_HOP
+    nominated: tuple[str, ...] = ()
     if "connection" in lookup or "proxy-connection" in lookup:
-        drop = HOP_BY_HOP | (
-            frozenset(option for option in connection_options(fields) if is_token(option)) - _NEVER_NOMINATED
-        )
-    return Fields([line for line in fields.lines if not is_hop_by_hop(line[0].lower(), drop)])
+        nominated = (*fields.all("connection"), *fields.all("proxy-connection"))
+        if sum(map(len, nominated)) > _MEMO_LENGTH:
+            return fields.without(_staying(tuple(lookup), connection_options(fields)))
+    drop = (
+        _staying_of(tuple(lookup), nominated)
+        if len(lookup) <= _MEMO_NAMES
+        else _staying(tuple(lookup), connection_options(fields))
+    )
+    return fields.without(drop) if drop else fields
+
+
+_MEMO_LENGTH = 256
+_MEMO_NAMES = 40
+
+
+def _staying(names: tuple[str, ...], options: frozenset[str]) -> frozenset[str]:
+    drop = HOP_BY_HOP | (frozenset(option for option in options if is_token(option)) - _NEVER_NOMINATED)
+    return frozenset(name for name in names if is_hop_by_hop(name, drop))
+
+
+@lru_cache(4096)
+def _staying_of(names: tuple[str, ...], connection: tuple[str, ...]) -> frozenset[str]:
+    """The names among `names` that are not passed on. Clients and origins have few sets of names."""
+    return _staying(names, frozenset(member.lower() for line in connection for member in split_list(line)))
 
 
 def is_hop_by_hop(name: str, drop: frozenset[str] = HOP_BY_HOP) -> bool:

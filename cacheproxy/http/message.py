@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ class Fields:
         values = self._lookup().get(name)
         return values[0] if values is not None and len(values) == 1 else None
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> KeysView[str]:
         """The field names present, in lower case."""
         return self._lookup().keys()
 
