@@ -106,6 +106,9 @@ class UpstreamResponse(Protocol):
         Raises UpstreamError where it is cut, malformed or stalls.
         """
 
+    def whole(self) -> bytes | None:
+        """The body, proven whole, where all of it came with the head; then the response is over. Else None."""
+
     def close(self) -> None:
         """Give the response up; an unread rest closes its connection."""
 
@@ -249,6 +252,13 @@ class Store(Protocol):
 
     async def keep_part(self, stored: StoredResponse) -> Candidate | None:
         """Publish an incomplete response with what its `held` names, all flushed. None: not stored."""
+
+    @property
+    def small_bytes(self) -> int:
+        """What `put` takes."""
+
+    def put(self, stored: StoredResponse, content: bytes) -> Candidate:
+        """Store a response at once whose body is here, of at most `small_bytes`."""
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use, for eviction."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from cacheproxy.caching import combining, storing
 from cacheproxy.caching.abandonment import worth_finishing
 from cacheproxy.caching.combining import StorePart
+from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import covers
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import Store
@@ -99,6 +100,10 @@ class Fillings:
         start, end, complete = 0, response.length, response.length
         if isinstance(verdict, StorePart):
             start, end, complete = verdict.part.start, verdict.part.end, stored.length
+        elif not is_doomed and complete is not None and complete <= options.store.small_bytes:
+            content = response.whole()
+            if content is not None:
+                return self._at_once(response, stored, content)
         # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
         is_kept = not is_doomed and not response.is_close_delimited
         writer = options.store.begin(stored, complete, start=start, is_part=is_part) if is_kept else None
@@ -114,6 +119,11 @@ class Fillings:
         if response.is_close_delimited:
             reason = Reason.UNDELIMITED
         return Filling(assembly.candidate, response.head, reader, response.length, reason)
+
+    def _at_once(self, response: UpstreamResponse, stored: StoredResponse, content: bytes) -> Filling:
+        """The body came with the head: nobody needs to wait for it, or to follow it."""
+        candidate = self._parts.store.put(stored, content)
+        return Filling(candidate, response.head, None, len(content), Reason.STORED, content)
 
     def _part(self, assembly: Assembly, start: int, end: int | None, *, keep_bytes: int) -> Part:
         length = None if end is None else end - start

@@ -54,8 +54,10 @@ class DiskTier:
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
-        self.changes = Changes(self._removed, lambda: self.writer, lambda: self._last_entry_id)
         self.in_use = InUse()
+        self.changes = Changes(
+            self._removed, self.in_use, lambda: self.writer, lambda: self._last_entry_id
+        )
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
         self._listing: Listing | None = None

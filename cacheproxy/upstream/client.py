@@ -88,8 +88,11 @@ class OriginResponse:
         if connection is None:
             return b""
         try:
-            async with asyncio.timeout(self._request.idle_s):
+            if connection.has_event:
                 event = await connection.next_event()
+            else:
+                async with asyncio.timeout(self._request.idle_s):
+                    event = await connection.next_event()
         except TimeoutError:
             self.close()
             raise UpstreamError(
@@ -107,10 +110,21 @@ class OriginResponse:
             raise
         if isinstance(event, Data):
             return event.piece
+        self._end(connection)
+        return b""
+
+    def _end(self, connection: OriginConnection) -> None:
         self._connection = None
         self._stop_sending()
         self._client.done(connection, self._request.affinity)
-        return b""
+
+    def whole(self) -> bytes | None:
+        """The whole body where it came with the head; after that the response is over."""
+        connection = self._connection
+        content = None if connection is None else connection.rest()
+        if connection is not None and content is not None:
+            self._end(connection)
+        return content
 
     def _stop_sending(self) -> None:
         if self._sender is not None and not self._sender.done():

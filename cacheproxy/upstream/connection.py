@@ -228,6 +228,24 @@ class OriginConnection(asyncio.Protocol):
             return
         self._transport.write(data)
 
+    @property
+    def has_event(self) -> bool:
+        """Whether `next_event` would return at once."""
+        return bool(self._events)
+
+    def rest(self) -> bytes | None:
+        """All that is left of the body where it is here already, its end included; else None."""
+        events = self._events
+        if not events or not isinstance(events[-1], End):
+            return None
+        pieces = [event.piece for event in events if isinstance(event, Data)]
+        events.clear()
+        self._buffered = 0
+        if self._is_reading_paused and self._transport is not None:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def next_event(self) -> Event:
         """The next event of the response. Raises UpstreamError or ClientGone."""
         while not self._events:
