@@ -100,6 +100,10 @@ class UpstreamResponse(Protocol):
     def is_private_connection(self) -> bool:
         """Whether it came over a connection that one client authenticated (NTLM, Negotiate)."""
 
+    @property
+    def is_public_peer(self) -> bool:
+        """Whether it comes from an address on the internet, not from a network of ours."""
+
     async def read(self) -> bytes:
         """The next piece of body as it arrives; empty when it is proven whole.
 

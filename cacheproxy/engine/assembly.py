@@ -14,9 +14,11 @@ from cacheproxy.caching import extents
 from cacheproxy.caching.combining import range_validator
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import Extents
+from cacheproxy.caching.known_bodies import BodyFacts
 from cacheproxy.engine.outcome import FlightOutcome, Restart
 from cacheproxy.engine.spool import Spool, SpoolReader
 from cacheproxy.errors import UpstreamError
+from cacheproxy.http.digests import Verifier
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import BodySource, Candidate
 from cacheproxy.reasons import Reason
@@ -36,6 +38,8 @@ class Part:
         self.task: asyncio.Task[None] | None = None
         # Whether somebody who has sent no head yet waits for what comes in place of the part.
         self.is_awaited = False
+        # What the head promises of a whole body, and the hash that runs along.
+        self.promised: tuple[BodyFacts, Verifier] | None = None
         # Done once its head was judged: None where it joins, else what came in place of the part.
         self.judged: asyncio.Future[FlightOutcome | None] = asyncio.get_running_loop().create_future()
 

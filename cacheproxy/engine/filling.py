@@ -13,11 +13,13 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import covers
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import Store
-from cacheproxy.engine.assembly import Assembly, AssemblyReader, FetchPart, Part, union
+from cacheproxy.engine.assembly import AssembledBody, Assembly, AssemblyReader, FetchPart, Part, union
+from cacheproxy.engine.known_bodies import KnownBodies
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Plan, Private, Restart
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.spool import Spool
 from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
+from cacheproxy.http.digests import Verifier
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import BodyWriter, Candidate, UpstreamResponse
 from cacheproxy.reasons import Reason
@@ -33,6 +35,7 @@ class Fillings:
         self._parts = parts
         self._tasks = tasks
         self._assemblies: dict[str, list[Assembly]] = {}
+        self.known = KnownBodies(parts)
 
     @property
     def keys(self) -> KeysView[str]:
@@ -103,7 +106,7 @@ class Fillings:
         elif not is_doomed and complete is not None and complete <= options.store.small_bytes:
             content = response.whole()
             if content is not None:
-                return self._at_once(response, stored, content)
+                return self._at_once(plan, response, stored, content)
         # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
         is_kept = not is_doomed and not response.is_close_delimited
         writer = options.store.begin(stored, complete, start=start, is_part=is_part) if is_kept else None
@@ -113,6 +116,9 @@ class Fillings:
         part = self._part(assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
         part.spool.begin(writer, None if end is None else end - start)
         part.judged.set_result(None)
+        facts = self.known.facts(plan, response)
+        if facts.digests and not is_part:
+            part.promised = facts, Verifier(facts.digests)
         reader = AssemblyReader(assembly, start, end, self.fetcher(plan)) if has_reader else None
         part.task = self._tasks.spawn(_task_name(plan.key), self._fill(assembly, part, response, writer))
         reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
@@ -120,8 +126,19 @@ class Fillings:
             reason = Reason.UNDELIMITED
         return Filling(assembly.candidate, response.head, reader, response.length, reason)
 
-    def _at_once(self, response: UpstreamResponse, stored: StoredResponse, content: bytes) -> Filling:
+    def _at_once(
+        self, plan: Plan, response: UpstreamResponse, stored: StoredResponse, content: bytes
+    ) -> Filling:
         """The body came with the head: nobody needs to wait for it, or to follow it."""
+        facts = self.known.facts(plan, response)
+        if facts.digests:
+            verifier = Verifier(facts.digests)
+            verifier.update(content)
+            if _is_wrong(plan.key, verifier):
+                candidate = Candidate(
+                    stored, AssembledBody(Assembly(plan.key, stored, None, 0), None), "flight"
+                )
+                return Filling(candidate, response.head, None, len(content), Reason.DIGEST_MISMATCH, content)
         candidate = self._parts.store.put(stored, content)
         return Filling(candidate, response.head, None, len(content), Reason.STORED, content)
 
@@ -148,6 +165,8 @@ class Fillings:
                         raise UpstreamError(
                             Reason.HTTP_RESPONSE_BODY_SIZE, host, "more bytes than announced", before_head=False
                         )
+                if part.promised is not None:
+                    part.promised[1].update(piece)
                 await spool.append(piece)
             if left:
                 raise UpstreamError(
@@ -176,7 +195,11 @@ class Fillings:
     async def _keep(self, assembly: Assembly, part: Part, writer: BodyWriter) -> None:
         spool, stored = part.spool, assembly.stored
         if spool.is_finished and part.start == 0 and part.end in (None, stored.length):
-            await writer.commit(stored, spool.whole())
+            if part.promised is not None and _is_wrong(assembly.key, part.promised[1]):
+                return
+            candidate = await writer.commit(stored, spool.whole())
+            if part.promised is not None and candidate is not None:
+                self.known.add(*part.promised, candidate)
             return
         if not assembly.is_resumable or not spool.received:
             return
@@ -299,3 +322,10 @@ def response_host(assembly: Assembly) -> str:
 def _task_name(key: str) -> str:
     # Shows in the log when the task fails, so without the query, which may hold secrets.
     return key.partition("?")[0]
+
+
+def _is_wrong(key: str, verifier: Verifier) -> bool:
+    mismatch = verifier.mismatch()
+    if mismatch is not None:
+        log.warning("%s: the body does not have its digest (%s); it is not stored", _task_name(key), mismatch)
+    return mismatch is not None

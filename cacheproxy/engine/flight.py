@@ -144,6 +144,7 @@ class Flights:
                 if isinstance(verdict, Private) and flight.is_shareable and flight.waiters:
                     self._unshareable[_mark(plan)] = verdict.reason
                 return
+            response = await self.fillings.known.instead(plan, response, verdict)
             handed_over = True
             outcome = self.fillings.start(
                 plan, response, verdict, has_reader=flight.has_initiator, is_doomed=flight.is_doomed

@@ -191,7 +191,8 @@ class Lookup:
             return await self._serve_freshened(outcome)
         if isinstance(outcome, Filling):
             names = self._request.fields.names()
-            if outcome.head.status != 206 and not OWN_CONDITIONS.isdisjoint(names):
+            is_stored = outcome.reason is not Reason.DIGEST_MISMATCH
+            if is_stored and outcome.head.status != 206 and not OWN_CONDITIONS.isdisjoint(names):
                 # The client's own conditions and ranges are about the new response now.
                 return await self._serve_replacement(outcome, decision.reason)
             return await self._pass_on(outcome, decision.reason)

@@ -55,9 +55,7 @@ class DiskTier:
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
         self.in_use = InUse()
-        self.changes = Changes(
-            self._removed, self.in_use, lambda: self.writer, lambda: self._last_entry_id
-        )
+        self.changes = Changes(self._removed, self.in_use, lambda: self.writer, lambda: self._last_entry_id)
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
         self._listing: Listing | None = None

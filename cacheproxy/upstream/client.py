@@ -55,6 +55,7 @@ class OriginResponse:
         self._timing = timing
         self._sender = sender
         self._is_private = connection.is_pinned
+        self._is_public_peer = connection.is_public_peer
 
     @property
     def head(self) -> ResponseHead:
@@ -81,6 +82,11 @@ class OriginResponse:
     def is_private_connection(self) -> bool:
         """Whether the connection belongs to one client."""
         return self._is_private
+
+    @property
+    def is_public_peer(self) -> bool:
+        """Whether the origin's address is a global one."""
+        return self._is_public_peer
 
     async def read(self) -> bytes:
         """The next piece; empty at the proven end."""

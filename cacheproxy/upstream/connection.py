@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 
 from cacheproxy.errors import ClientError, ClientGone, StaleConnection, SyntaxFault, UpstreamError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
@@ -56,6 +58,15 @@ class OriginConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         if transport.get_extra_info("sslcontext") is None:
             self._socket = transport.get_extra_info("socket")
+
+    @cached_property
+    def is_public_peer(self) -> bool:
+        """Whether the other end is on the internet."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        try:
+            return peer is not None and ipaddress.ip_address(peer[0].partition("%")[0]).is_global
+        except ValueError:
+            return False
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
