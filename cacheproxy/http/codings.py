@@ -162,7 +162,6 @@ def upgraded_accept_encoding(
         return None
     ours = ", ".join(wanted)
     own = fields.get("accept-encoding")
-    if own is not None:
-        if normal_form(own) is None or not _accepts(own, IDENTITY):
-            return None
+    if own is not None and (normal_form(own) is None or not _accepts(own, IDENTITY)):
+        return None
     return ours
