@@ -40,9 +40,13 @@ class Joins:
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """Not a part of the same representation, or not the part that was asked for."""
+    """Not a part of the same representation, or not the part that was asked for.
+
+    `is_other`: what is stored is not what the origin has now, or its word cannot be trusted.
+    """
 
     why: str
+    is_other: bool = True
 
 
 def range_validator(stored: StoredResponse) -> str | None:
@@ -73,7 +77,8 @@ def part_fields(fields: Fields, stored: StoredResponse, start: int, end: int | N
 def judge(stored: StoredResponse, start: int, end: int | None, response: ResponseHead) -> Joins | Differs:
     """Whether a response to `part_fields` continues what is stored at `start`, and how far."""
     if response.status != 206:
-        return Differs(f"status {response.status} in place of a part")
+        is_other = response.status == 416 or not _same_representation(stored, response.fields)
+        return Differs(f"status {response.status} in place of a part", is_other)
     content = _content_range(response.fields)
     if content is None:
         return Differs("its Content-Range is missing, malformed or contradicts its length")

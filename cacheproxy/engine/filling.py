@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import KeysView
 from dataclasses import replace
@@ -9,12 +10,12 @@ from dataclasses import replace
 from cacheproxy.caching import combining, storing
 from cacheproxy.caching.abandonment import worth_finishing
 from cacheproxy.caching.combining import StorePart
-from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import covers
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import Store
-from cacheproxy.engine.assembly import AssembledBody, Assembly, AssemblyReader, FetchPart, Part, union
-from cacheproxy.engine.known_bodies import KnownBodies
+from cacheproxy.engine.assembled import AssembledBody, AssemblyReader, as_candidate
+from cacheproxy.engine.assembly import Assembly, FetchPart, Part, union
+from cacheproxy.engine.known_bodies import KnownBodies, is_wrong
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Plan, Private, Restart
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.spool import Spool
@@ -27,6 +28,8 @@ from cacheproxy.tasks import TaskGroup
 
 log = logging.getLogger("cacheproxy")
 
+_KEEP_S = 10.0
+
 
 class Fillings:
     """All assemblies to which fetches add at the moment, by key."""
@@ -34,6 +37,8 @@ class Fillings:
     def __init__(self, parts: Parts, tasks: TaskGroup) -> None:
         self._parts = parts
         self._tasks = tasks
+        # What has arrived is put away even where the fetch is cancelled, and cancelled again.
+        self._keeping = TaskGroup("keep")
         self._assemblies: dict[str, list[Assembly]] = {}
         self.known = KnownBodies(parts)
 
@@ -45,7 +50,7 @@ class Fillings:
     def candidates(self, key: str) -> list[Candidate]:
         """Responses of `key` under way that whoever comes now can have from any byte on."""
         found = self._assemblies.get(key)
-        return [one.candidate for one in found if one.can_serve()] if found else []
+        return [as_candidate(one) for one in found if one.can_serve()] if found else []
 
     def assembly_of(self, candidate: Candidate) -> Assembly:
         """The assembly of an incomplete stored response: the one under way, or a new one."""
@@ -53,7 +58,26 @@ class Fillings:
         for assembly in self._assemblies.get(stored.key, ()):
             if stored.entry_id and assembly.stored.entry_id == stored.entry_id:
                 return assembly
-        return Assembly(stored.key, stored, candidate.body, self._parts.join_gap_bytes)
+        return Assembly(stored.key, stored, candidate.body, self._parts.join_gap_bytes, self._lost)
+
+    def _lost(self, assembly: Assembly) -> None:
+        """Its stored bytes cannot be read: nobody begins with them, nothing is added."""
+        self._withdraw(assembly)
+        if assembly.stored.entry_id:
+            body = AssembledBody(assembly, None)
+            self._parts.store.discard(Candidate(assembly.stored, body, "disk"))
+
+    def _withdraw(self, assembly: Assembly) -> None:
+        assembly.is_doomed = True
+        group = self._assemblies.get(assembly.key)
+        if group is not None and assembly in group:
+            group.remove(assembly)
+            if not group:
+                del self._assemblies[assembly.key]
+
+    async def close(self) -> None:
+        """Wait until what has arrived is stored."""
+        await self._keeping.close(_KEEP_S)
 
     def invalidate(self, key: str) -> None:
         """What is under way for `key` is neither shared any further nor stored."""
@@ -106,12 +130,13 @@ class Fillings:
         elif not is_doomed and complete is not None and complete <= options.store.small_bytes:
             content = response.whole()
             if content is not None:
-                return self._at_once(plan, response, stored, content)
+                return self.known.put(plan, response, stored, content)
         # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
         is_kept = not is_doomed and not response.is_close_delimited
         writer = options.store.begin(stored, complete, start=start, is_part=is_part) if is_kept else None
         place = (writer.entry_id, writer.body_id) if writer is not None else (0, 0)
-        assembly = Assembly(plan.key, stored.with_body(*place, complete), None, options.join_gap_bytes)
+        stored = stored.with_body(*place, complete)
+        assembly = Assembly(plan.key, stored, None, options.join_gap_bytes, self._lost)
         assembly.is_doomed = is_doomed
         part = self._part(assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
         part.spool.begin(writer, None if end is None else end - start)
@@ -124,23 +149,7 @@ class Fillings:
         reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
         if response.is_close_delimited:
             reason = Reason.UNDELIMITED
-        return Filling(assembly.candidate, response.head, reader, response.length, reason)
-
-    def _at_once(
-        self, plan: Plan, response: UpstreamResponse, stored: StoredResponse, content: bytes
-    ) -> Filling:
-        """The body came with the head: nobody needs to wait for it, or to follow it."""
-        facts = self.known.facts(plan, response)
-        if facts.digests:
-            verifier = Verifier(facts.digests)
-            verifier.update(content)
-            if _is_wrong(plan.key, verifier):
-                candidate = Candidate(
-                    stored, AssembledBody(Assembly(plan.key, stored, None, 0), None), "flight"
-                )
-                return Filling(candidate, response.head, None, len(content), Reason.DIGEST_MISMATCH, content)
-        candidate = self._parts.store.put(stored, content)
-        return Filling(candidate, response.head, None, len(content), Reason.STORED, content)
+        return Filling(as_candidate(assembly), response.head, reader, response.length, reason)
 
     def _part(self, assembly: Assembly, start: int, end: int | None, *, keep_bytes: int) -> Part:
         length = None if end is None else end - start
@@ -155,7 +164,7 @@ class Fillings:
         self, assembly: Assembly, part: Part, response: UpstreamResponse, writer: BodyWriter | None
     ) -> None:
         spool = part.spool
-        host = response_host(assembly)
+        host = assembly.host
         try:
             left = None if part.end is None else part.end - part.start
             while piece := await response.read():
@@ -183,37 +192,49 @@ class Fillings:
                     )
                 )
             response.close()
-            try:
-                if writer is not None and not assembly.is_doomed:
+            name = _task_name(assembly.key)
+            await asyncio.shield(self._keeping.spawn(name, self._settle(assembly, part, writer)))
+
+    async def _settle(self, assembly: Assembly, part: Part, writer: BodyWriter | None) -> None:
+        """The end of a fetch, however it came: keep what has arrived."""
+        try:
+            if writer is not None and not assembly.is_doomed:
+                async with assembly.keeping:
                     await self._keep(assembly, part, writer)
-            finally:
-                if writer is not None:
-                    writer.abort()
-                self._end(assembly, part)
-                spool.close()
+        finally:
+            if writer is not None:
+                writer.abort()
+            self._end(assembly, part)
+            part.spool.close()
 
     async def _keep(self, assembly: Assembly, part: Part, writer: BodyWriter) -> None:
         spool, stored = part.spool, assembly.stored
-        if spool.is_finished and part.start == 0 and part.end in (None, stored.length):
-            if part.promised is not None and _is_wrong(assembly.key, part.promised[1]):
-                return
+        if assembly.is_doomed or assembly.is_committed:
+            return
+        is_whole = spool.is_finished and part.start == 0 and part.end in (None, stored.length)
+        if is_whole and part.promised is not None and is_wrong(assembly.key, part.promised[1]):
+            return
+        if is_whole and not assembly.held:
+            assembly.is_committed = True
             candidate = await writer.commit(stored, spool.whole())
             if part.promised is not None and candidate is not None:
                 self.known.add(*part.promised, candidate)
             return
-        if not assembly.is_resumable or not spool.received:
+        if not spool.received or not (is_whole or assembly.is_resumable):
             return
+        if is_whole:
+            # Parts of it were published already, under the same entry.
+            assembly.stored = replace(stored, length=spool.received)
         count = await writer.flush()
         if not count or assembly.is_doomed:
             return
-        assembly.held = union(assembly, Slice(part.start, part.start + count))
+        held = union(assembly, Slice(part.start, part.start + count))
         stored = assembly.stored
-        is_complete = stored.length is not None and covers(assembly.held, Slice(0, stored.length))
-        candidate = await self._parts.store.keep_part(
-            replace(stored, held=None if is_complete else assembly.held)
-        )
-        if candidate is not None:
-            assembly.body = candidate.body
+        is_complete = stored.length is not None and covers(held, Slice(0, stored.length))
+        candidate = await self._parts.store.keep_part(replace(stored, held=None if is_complete else held))
+        if candidate is None or (is_complete and not await self.known.has_its_digests(candidate)):
+            return
+        assembly.held, assembly.body, assembly.is_committed = held, candidate.body, is_complete
 
     def _unread(self, assembly: Assembly, part: Part) -> None:
         spool = part.spool
@@ -247,6 +268,12 @@ class Fillings:
                 return
             log.info("%s: a part does not join what is stored: %s", _task_name(plan.key), verdict.why)
             self._end(assembly, part)
+            if response.head.status in (200, 206, 416):
+                # What is there cannot be completed any more: nobody may try again and again.
+                assembly.is_obsolete = True
+                if verdict.is_other:
+                    self._lost(assembly)
+                self._withdraw(assembly)
             outcome = self._instead(plan, part, response)
             if not isinstance(outcome, Restart):
                 response = None
@@ -265,7 +292,7 @@ class Fillings:
     def _given_up(self, assembly: Assembly) -> UpstreamError:
         return UpstreamError(
             Reason.CONNECTION_TERMINATED,
-            response_host(assembly),
+            assembly.host,
             "the origin has another version of what was begun",
             before_head=False,
         )
@@ -314,18 +341,6 @@ class Fillings:
         return Private(response, reason, plan.asked_for)
 
 
-def response_host(assembly: Assembly) -> str:
-    """The host that messages name."""
-    return assembly.key.partition("://")[2].partition("/")[0]
-
-
 def _task_name(key: str) -> str:
     # Shows in the log when the task fails, so without the query, which may hold secrets.
     return key.partition("?")[0]
-
-
-def _is_wrong(key: str, verifier: Verifier) -> bool:
-    mismatch = verifier.mismatch()
-    if mismatch is not None:
-        log.warning("%s: the body does not have its digest (%s); it is not stored", _task_name(key), mismatch)
-    return mismatch is not None

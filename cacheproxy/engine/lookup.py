@@ -219,8 +219,14 @@ class Lookup:
             answer = self._forwarder.private_answer(outcome, reason)
         if not isinstance(how, Decode):
             return answer
+
+        def damaged() -> None:
+            if isinstance(outcome, Filling):
+                self._flights.fillings.invalidate(self._key)
+                self._parts.store.discard(outcome.candidate)
+
         try:
-            return await self._delivery.undo(answer, how.codings[0])
+            return await self._delivery.undo(answer, how.codings[0], damaged)
         except LookAgain:
             return None
 
