@@ -124,6 +124,8 @@ class App:
             spools=SpoolBudget(limit_bytes=config.number("cache.spool")),
             keep_bytes=config.number("cache.memory") // 64,
             join_gap_bytes=config.number("cache.join_gap"),
+            codings=config.texts("cache.ask_codings"),
+            decoded_bytes=config.number("cache.decoded_max"),
             absolute_https=config.switch("upstream.absolute_https"),
         )
         self.engine = Engine(parts)
