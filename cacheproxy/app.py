@@ -245,7 +245,7 @@ class App:
         async def purge(selector: Selector, dry_run: bool, soft: bool) -> int:
             return await self.engine.purge(selector, dry_run=dry_run, soft=soft)
 
-        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock)
+        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock, self.engine.key_of)
 
     async def close(self) -> None:
         """Stop accepting, drain, write what is queued, release everything; in reverse order of starting."""
