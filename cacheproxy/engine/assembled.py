@@ -105,7 +105,7 @@ class AssemblyReader:
         if self._fetch is None or not self._assembly.is_resumable or self._failures > _MAX_FAILURES:
             raise broken_off(self._assembly)
         self.fetch(self.position)
-        return self._attach()
+        return self._source is not None
 
     def fetch(self, position: int) -> Part:
         """Have the gap at `position` fetched, and keep a reader on it."""
