@@ -270,7 +270,15 @@ class App:
         async def purge(selector: Selector, dry_run: bool, soft: bool) -> int:
             return await self.engine.purge(selector, dry_run=dry_run, soft=soft)
 
-        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock, self.engine.key_of)
+        return Operations(
+            self.store,
+            purge,
+            snapshot,
+            self.stopped.set,
+            self._clock,
+            self.engine.key_of,
+            self.config.texts("cache.ask_codings"),
+        )
 
     async def close(self) -> None:
         """Stop accepting, drain, write what is queued, release everything; in reverse order of starting."""

@@ -136,7 +136,7 @@ class Lookup:
         record.reason = Reason.COLLAPSED if collapsed and decision.reason is Reason.HIT else decision.reason
         record.was_collapsed = collapsed or self._was_collapsed
         record.tag = hit_tag(decision.reason, candidate.tier, answer.head.status)
-        if decision.reason is not Reason.REVALIDATED:
+        if decision.reason not in (Reason.REVALIDATED, Reason.PARTIAL_HIT):
             record.hierarchy = "HIER_NONE/-"
         return answer
 
