@@ -199,7 +199,6 @@ class App:
             drop_query=config.texts("cache.drop_query"),
             overrides=overrides_from(config.rules),
             stale_disconnected_s=config.seconds("cache.stale_disconnected"),
-            max_object_bytes=self._max_object(),
         )
 
     def _open_access_log(self) -> None:
