@@ -11,6 +11,7 @@ from cacheproxy.errors import StoreError
 from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order
 from cacheproxy.store.codec import encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
+from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.writer import Writer
 
@@ -26,9 +27,14 @@ class Changes:
     """`writer` is asked for each time: it is another one once the file was replaced."""
 
     def __init__(
-        self, removed: Removed, writer: Callable[[], Writer], last_entry_id: Callable[[], int]
+        self,
+        removed: Removed,
+        ranking: Callable[[], Ranking],
+        writer: Callable[[], Writer],
+        last_entry_id: Callable[[], int],
     ) -> None:
         self._removed = removed
+        self._ranking = ranking
         self._writer = writer
         self._last_entry_id = last_entry_id
 
@@ -54,6 +60,8 @@ class Changes:
             parts_text(stored),
             size,
             weight(size),
+            self._ranking().requests_of(stored.key),
+            stored.overrides.pin,
             stored.timing.response_time,
             head,
             tell,
@@ -88,7 +96,9 @@ class Changes:
         """Remove what `stored` takes the place of; look-ups stop finding it at once."""
         variant, bound = variant_key(stored), stored.entry_id - 1
         committed = self._removed.add_variant(stored.key, variant, bound)
-        sql = "DELETE FROM entries WHERE key = ? AND variant = ? AND entry_id <= ?"
+        sql = (
+            "DELETE FROM entries WHERE key_hash = key_hash(?1) AND key = ?1 AND variant = ?2 AND entry_id <= ?3"
+        )
         self._writer().order(Order(sql, [(stored.key, variant, bound)], committed))
 
     def is_removed(self, stored: StoredResponse) -> bool:
@@ -98,7 +108,7 @@ class Changes:
     def remove_key(self, key: str) -> None:
         """Remove what is stored under `key`; look-ups stop finding it at once."""
         bound = self._last_entry_id()
-        sql = "DELETE FROM entries WHERE key = ? AND entry_id <= ?"
+        sql = "DELETE FROM entries WHERE key_hash = key_hash(?1) AND key = ?1 AND entry_id <= ?2"
         self._writer().order(Order(sql, [(key, bound)], self._removed.add_key(key, bound)))
 
     def discard(self, entry_id: int) -> None:

@@ -56,8 +56,19 @@ class TieredStore:
             return None
         place = (stored.entry_id, stored.body_id)
         if not stored.entry_id:
-            place = (self._next_entry_id(), self._disk.next_body_id() if self._disk is not None else 0)
+            new_id = self._next_entry_id()
+            place = (new_id, new_id if self._disk is not None else 0)
+            if self._disk is not None and not self._is_worth(self._disk, stored, length):
+                return None
         return TieredBodyWriter(self._memory, self._disk, place, start, limit)
+
+    def _is_worth(self, disk: DiskTier, stored: StoredResponse, length: int | None) -> bool:
+        # What takes the place of something, or is never evicted, is not asked what it is worth.
+        return (
+            stored.overrides.pin
+            or bool(self._memory.find(stored.key))
+            or disk.ranking.admits(stored.key, length or 0)
+        )
 
     async def keep_part(self, stored: StoredResponse) -> Candidate | None:
         """Publish an incomplete response, or one that has just been completed; its rows are in the store."""
@@ -78,7 +89,12 @@ class TieredStore:
         """Note a use in both tiers."""
         self._memory.touch(candidate.stored.entry_id)
         if self._disk is not None:
-            self._disk.writer.touch(candidate.stored.entry_id)
+            self._disk.ranking.touches.add(candidate.stored.entry_id)
+
+    def note_request(self, key: str) -> None:
+        """Count a request for what is not stored, or not yet."""
+        if self._disk is not None:
+            self._disk.ranking.note_request(key)
 
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
