@@ -41,10 +41,10 @@ class Touches:
         if uses.pending * _GROWTH >= uses.written:
             self._due.add(entry_id)
 
-    def has(self, entry_id: int) -> bool:
-        """Whether there are uses that the file does not know."""
+    def pending(self, entry_id: int) -> int:
+        """Uses that the file does not know."""
         uses = self._uses.get(entry_id)
-        return uses is not None and uses.pending > 0
+        return 0 if uses is None else uses.pending
 
     def take_due(self, *, everything: bool = False) -> list[tuple[int, int]]:
         """(entry, uses) where the score has changed enough to be written, at most a transaction's worth."""

@@ -44,7 +44,7 @@ _CHOOSE = (
     " JOIN entries e ON e.entry_id = r.entry_id"
     f" WHERE r.score < {PINNED} ORDER BY r.score LIMIT ?"
 )
-_HORIZON = f"SELECT entry_id, size, score FROM ranks WHERE score < {PINNED} ORDER BY score LIMIT {_VICTIMS * 2}"
+_HORIZON = f"SELECT entry_id, size, score, hits, weight FROM ranks WHERE score < {PINNED} ORDER BY score LIMIT {_VICTIMS * 2}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class Space:
             return reclaimed
         found = list(await self._db.execute_fetchall(_CHOOSE, (_VICTIMS + min(len(self._in_use), 4096),)))
         touches = self._ranking.touches
-        if used := touches.take([row[0] for row in found if touches.has(row[0])]):
+        if used := touches.take([row[0] for row in found if touches.pending(row[0])]):
             # Their scores are higher than the file knows.
             self._taken += used
             await write_touches(self._db, used, self._ranking.inflation)
@@ -259,9 +259,11 @@ class Space:
         left = (limit - (pages - free) - self.margin_pages) * self._page_bytes
         victims: list[tuple[int, float]] = []
         if left * 8 < self._options.disk_bytes:
-            touches = self._ranking.touches
-            found = list(await self._db.execute_fetchall(_HORIZON))
-            victims = [(size, score) for entry_id, size, score in reversed(found) if not touches.has(entry_id)]
+            for entry_id, size, score, hits, weight in await self._db.execute_fetchall(_HORIZON):
+                uses = self._ranking.touches.pending(entry_id)
+                now = max(score, self._ranking.inflation + (hits + uses) * weight) if uses else score
+                victims.append((size, now))
+            victims.sort(key=lambda victim: -victim[1])
         self._ranking.horizon.renew(left - waiting_bytes, self._ranking.inflation, victims)
 
     async def reclaim_step(self) -> bool:

@@ -215,10 +215,10 @@ async def test_full_of_bodies_in_use(fresh: House) -> None:
     house = fresh
     house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
-    for n in range(6):
+    for n in range(7):
         await house.put(response(f"http://h/{n}"), content(n, MIB))
     readers = []
-    for n in range(6):
+    for n in range(7):
         (found,) = await house.store.lookup(f"http://h/{n}")
         source = found.body.read(None)
         readers.append((n, source, [await anext(source)]))
