@@ -37,8 +37,8 @@ class AssemblyReader:
         self._end = end
         self._fetch = fetch
         self._source: AsyncIterator[bytes] | None = None
-        # A reader that keeps a fetch for what comes later from being abandoned.
-        self._ahead: tuple[int, SpoolReader] | None = None
+        # Readers, by position, that keep fetches for what comes later from being abandoned.
+        self._ahead: dict[int, SpoolReader] = {}
         self._failures = 0
         self._is_closed = False
         self._attach()
@@ -82,8 +82,10 @@ class AssemblyReader:
 
     def _attach(self) -> bool:
         position, end = self.position, self._end
-        if self._ahead is not None and self._ahead[0] == position:
-            self._source, self._ahead = self._ahead[1], None
+        ahead = self._ahead.pop(position, None)
+        if ahead is not None:
+            ahead.is_parked = False
+            self._source = ahead
             return True
         part = self._assembly.part_at(position)
         if part is not None:
@@ -111,7 +113,8 @@ class AssemblyReader:
         """Have the gap at `position` fetched, and keep a reader on it."""
         assert self._fetch is not None
         part = self._fetch(self._assembly, position, self._assembly.gap_end(position, self._end))
-        self._ahead = (position, part.open(position, self._end))
+        reader = self._ahead[position] = part.open(position, self._end)
+        reader.is_parked = True
         if self._source is None and position == self.position:
             self._attach()
         return part
@@ -124,14 +127,18 @@ class AssemblyReader:
         source, self._source = self._source, None
         if source is not None:
             await source.aclose()  # type: ignore[attr-defined]
+        await self._close_ahead(self.position)
+
+    async def _close_ahead(self, before: int | None = None) -> None:
+        """Close the readers that wait ahead, or those that were passed by on another way."""
+        for position in [one for one in self._ahead if before is None or one < before]:
+            await self._ahead.pop(position).aclose()
 
     async def aclose(self) -> None:
         """Leave."""
         self._is_closed = True
         await self._detach()
-        if self._ahead is not None:
-            ahead, self._ahead = self._ahead[1], None
-            await ahead.aclose()
+        await self._close_ahead()
 
 
 def broken_off(assembly: Assembly) -> UpstreamError:
@@ -200,10 +207,11 @@ class AssembledBody:
                 return await self._judged(reader.fetch(missing))
         if wanted:
             self._prepare(*wanted[0])
-            first = self.assembly.part_at(wanted[0][0])
             try:
-                if first is not None and await asyncio.shield(first.judged) is not None:
-                    return Restart(discard=False)
+                # Others have asked for what is missing: it must be sure that this joins.
+                for part in [one for one in self.assembly.parts if not one.judged.done()]:
+                    if part.is_within(wanted) and await asyncio.shield(part.judged) is not None:
+                        return Restart(discard=False)
             except BaseException:
                 await self.aclose()
                 raise

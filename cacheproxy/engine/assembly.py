@@ -6,7 +6,7 @@ What readers make of it is in `assembled`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cacheproxy.caching import extents
 from cacheproxy.caching.combining import range_validator
@@ -41,6 +41,12 @@ class Part:
     def reached(self) -> int:
         """How far it has come."""
         return self.start + self.spool.received
+
+    def is_within(self, spans: Iterable[tuple[int, int | None]]) -> bool:
+        """Whether it brings any of these bytes."""
+        return any(
+            (end is None or self.start < end) and (self.end is None or start < self.end) for start, end in spans
+        )
 
     def open(self, start: int, end: int | None) -> SpoolReader:
         """A reader of bytes `start` to `end`."""

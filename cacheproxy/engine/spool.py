@@ -12,7 +12,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cacheproxy.errors import UpstreamError
 from cacheproxy.ports import BodyWriter
+from cacheproxy.reasons import Reason
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class SpoolReader:
         self.position = start
         self._end = end
         self._is_closed = False
+        # Waits here for later: it does not hold up others, but keeps its bytes as long as there are none.
+        self.is_parked = False
 
     def __aiter__(self) -> SpoolReader:
         return self
@@ -110,7 +114,9 @@ class Spool:
             return True
         droppable = self._readable()
         if self._writer is None or not self._writer.is_open:
-            droppable = max(droppable, min((one.position for one in self._readers), default=self.received))
+            active = [one.position for one in self._readers if not one.is_parked]
+            positions = active or [one.position for one in self._readers]
+            droppable = max(droppable, min(positions, default=self.received))
         drop = 0
         while drop < len(self._pieces) and held > window // 2:
             end = self._offsets[drop] + len(self._pieces[drop])
@@ -208,7 +214,13 @@ class Spool:
         """The bytes from `position` on that are next at hand; empty at the end. Raises what ended the fetch."""
         while True:
             if position < self._start:
-                assert self._writer is not None
+                if self._writer is None or position >= self._writer.readable:
+                    raise UpstreamError(
+                        Reason.CONNECTION_TERMINATED,
+                        "",
+                        "the fetch went on without this reader",
+                        before_head=False,
+                    )
                 return await self._writer.read_back(position)
             if position < self.received:
                 index = bisect_right(self._offsets, position) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,3 +240,14 @@ def test_any_option_is_a_setting_or_a_config_error(name: str, text: str) -> None
     except ConfigError:
         return
     assert config.show(name)
+
+
+@pytest.mark.parametrize("text", ["[]", '["gzip"]', '["gzip", "zstd", "br"]'])
+def test_codings_that_can_be_asked_for(text: str) -> None:
+    assert load(None, [f"cache.ask_codings={text}"]).texts("cache.ask_codings") == tuple(json.loads(text))
+
+
+@pytest.mark.parametrize("text", ['["gzp"]', '["deflate"]', '"gzip"', "[1]"])
+def test_other_codings_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"cache\.ask_codings"):
+        load(None, [f"cache.ask_codings={text}"])
