@@ -123,7 +123,7 @@ class AdminServer:
             != 1
         ):
             return _error(400, "name URLs, a host, a glob, or everything")
-        count = await self._operations.purge(selector, asked.get("dry_run") is True, False)
+        count = await self._operations.purge(selector, asked.get("dry_run") is True, asked.get("soft") is True)
         return web.json_response({"count": count})
 
     async def _stop(self, request: web.Request) -> web.StreamResponse:

@@ -21,6 +21,7 @@ _STOP_WAIT_S = 60.0
 @click.option("--host", help="Everything of this host.")
 @click.option("--glob", help="Every URL that matches (* and ? as in a shell).")
 @click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("--soft", is_flag=True, help="Keep the bodies; have them validated before their next use.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def purge(
@@ -29,20 +30,21 @@ def purge(
     host: str | None,
     glob: str | None,
     everything: bool,
+    soft: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Remove stored responses: of URLS, a host, a glob, or all."""
     if sum((bool(urls), host is not None, glob is not None, everything)) != 1:
         raise click.UsageError("name URLs, or one of --host, --glob and --all")
-    body = {"urls": list(urls), "host": host, "glob": glob, "everything": everything, "dry_run": dry_run}
+    body = {"urls": list(urls), "host": host, "glob": glob, "everything": everything}
+    body |= {"dry_run": dry_run, "soft": soft}
     count = call(directory, "POST", "/purge", body)["count"]
     if as_json:
-        click.echo(json.dumps({"count": count, "dry_run": dry_run}))
+        click.echo(json.dumps({"count": count, "dry_run": dry_run, "soft": soft}))
     else:
-        click.echo(
-            f"{count} stored response{'' if count == 1 else 's'} {'would be ' if dry_run else ''}removed"
-        )
+        done = "marked stale" if soft else "removed"
+        click.echo(f"{count} stored response{'' if count == 1 else 's'} {'would be ' if dry_run else ''}{done}")
     if not count:
         raise SystemExit(1)
 

@@ -114,6 +114,8 @@ async def test_commands_against_a_running_proxy(tmp_path: Path, origin: Origin, 
         assert proxy.run("purge", "--glob", "*/a.deb", "--dry-run").stdout.startswith(
             "1 stored response would be"
         )
+        assert proxy.run("purge", "--soft", origin.url("/a.deb")).stdout == "1 stored response marked stale\n"
+        assert "marked stale" in proxy.run("explain", origin.url("/a.deb")).stdout
         assert proxy.run("purge", origin.url("/a.deb")).returncode == 0
         assert proxy.run("purge", origin.url("/a.deb")).returncode == 1
         assert proxy.run("purge", "--host", "127.0.0.1").stdout.startswith("1 stored response removed")
