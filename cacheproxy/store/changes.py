@@ -12,7 +12,7 @@ from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order
 from cacheproxy.store.codec import encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
 from cacheproxy.store.removed import Removed
-from cacheproxy.store.writer import Writer
+from cacheproxy.store.write_queue import WriteQueue
 
 _REMOVE = "DELETE FROM entries WHERE entry_id = ?"
 _MARK_STALE = "UPDATE entries SET stale = 1 WHERE entry_id = ?"
@@ -26,14 +26,14 @@ class Changes:
     """`writer` is asked for each time: it is another one once the file was replaced."""
 
     def __init__(
-        self, removed: Removed, writer: Callable[[], Writer], last_entry_id: Callable[[], int]
+        self, removed: Removed, writer: Callable[[], WriteQueue], last_entry_id: Callable[[], int]
     ) -> None:
         self._removed = removed
         self._writer = writer
         self._last_entry_id = last_entry_id
 
     def publish(
-        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: Writer | None
+        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: WriteQueue | None
     ) -> asyncio.Future[bool]:
         """Make a response visible whose `held_bytes` are on their way; the future tells whether it is."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

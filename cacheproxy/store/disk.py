@@ -23,6 +23,7 @@ from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, scalar, set_aside
 from cacheproxy.store.space import InUse, WriterOptions
+from cacheproxy.store.write_queue import WriteQueue
 from cacheproxy.store.writer import Writer
 from cacheproxy.tasks import TaskGroup
 
@@ -62,7 +63,7 @@ class DiskTier:
         self._writing: asyncio.Task[None] | None = None
         self._is_recovering = False
         self._is_closed = False
-        self.writer: Writer
+        self.writer: WriteQueue
         self._last_entry_id = 0
         self._last_body_id = 0
 
@@ -199,6 +200,9 @@ class DiskTier:
         """A body is read no longer."""
         if self.in_use.unpin(body_id):
             self.writer.body_released()
+
+    async def pinned(self) -> None:
+        """Return once a body pinned just now cannot be reclaimed any more."""
 
     def body_of(self, stored: StoredResponse) -> DiskBody:
         """The body on disk, as far as it is here."""

@@ -129,6 +129,9 @@ class RowSource(Protocol):
     def pin(self, body_id: int) -> None:
         """Keep the rows of a body that is being read."""
 
+    async def pinned(self) -> None:
+        """Return once a body pinned just now cannot be reclaimed any more."""
+
     def unpin(self, body_id: int) -> None:
         """A body is read no longer."""
 
@@ -157,6 +160,7 @@ class DiskBody:
         start, end = (0, self._length) if part is None else (part.start, part.end)
         self._source.pin(self._body_id)
         try:
+            await self._source.pinned()
             while start < end:
                 piece = await self._source.read_row(self._body_id, start)
                 if len(piece) > end - start:
