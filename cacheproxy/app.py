@@ -141,6 +141,8 @@ class App:
             spools=SpoolBudget(limit_bytes=config.number("cache.spool")),
             keep_bytes=config.number("cache.memory") // 64,
             join_gap_bytes=config.number("cache.join_gap"),
+            codings=config.texts("cache.ask_codings"),
+            decoded_bytes=config.number("cache.decoded_max"),
             absolute_https=config.switch("upstream.absolute_https"),
         )
         self.engine = Engine(parts)
@@ -293,7 +295,7 @@ class App:
         async def purge(selector: Selector, dry_run: bool, soft: bool) -> int:
             return await self.engine.purge(selector, dry_run=dry_run, soft=soft)
 
-        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock)
+        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock, self.engine.key_of)
 
     async def close(self) -> None:
         """Stop accepting, drain, write what is queued, release everything; in reverse order of starting."""

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     SET_COOKIE = "set-cookie"
     TOO_LARGE = "too-large"
     UNDELIMITED = "undelimited"
+    DIGEST_MISMATCH = "digest-mismatch"
 
     # Answered by the proxy itself.
     ONLY_IF_CACHED = "only-if-cached"

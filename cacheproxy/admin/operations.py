@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from cacheproxy.caching import extents
 from cacheproxy.caching.age import current_age
-from cacheproxy.caching.key import cache_key
 from cacheproxy.caching.reuse import remaining_lifetime
 from cacheproxy.errors import SyntaxFault
-from cacheproxy.http.uri import parse_absolute
+from cacheproxy.http.uri import TargetUri, parse_absolute
 from cacheproxy.ports import Candidate, Clock, ListedEntry, Selector, Store
 
 
@@ -30,28 +30,29 @@ class Operations:
     snapshot: Callable[[], Awaitable[dict[str, object]]]
     stop: Callable[[], None]
     clock: Clock
+    # The key under which a GET of a target is stored: less what only tracks or signs.
+    key_of: Callable[[TargetUri], str]
 
     async def list_entries(self, glob: str | None) -> AsyncIterator[dict[str, object]]:
         """Stored responses, oldest first. Raises StoreError."""
         async for entry in self.store.entries(glob):
             yield asdict(entry)
 
+    def key(self, url: str) -> str:
+        """The cache key of a URL as an operator types it; a missing scheme means http. Raises SyntaxFault."""
+        text = url.partition("#")[0]
+        if "://" not in text:
+            text = "http://" + text
+        try:
+            return self.key_of(parse_absolute(text))
+        except SyntaxFault as fault:
+            raise SyntaxFault(f"{url!r} is not a URL: {fault}") from None
+
     async def show(self, url: str) -> list[dict[str, object]]:
         """Every stored response of a URL with its freshness. Raises SyntaxFault, StoreError."""
-        key = canonical_url(url)
+        key = self.key(url)
         now = self.clock.wall()
         return [_describe(candidate, now) for candidate in await self.store.lookup(key)]
-
-
-def canonical_url(url: str) -> str:
-    """The cache key of a URL as an operator types it; a missing scheme means http. Raises SyntaxFault."""
-    text = url.partition("#")[0]
-    if "://" not in text:
-        text = "http://" + text
-    try:
-        return cache_key(parse_absolute(text))
-    except SyntaxFault as fault:
-        raise SyntaxFault(f"{url!r} is not a URL: {fault}") from None
 
 
 def _describe(candidate: Candidate, now: float) -> dict[str, object]:
@@ -62,6 +63,7 @@ def _describe(candidate: Candidate, now: float) -> dict[str, object]:
         "status": stored.status,
         "tier": candidate.tier,
         "bytes": stored.length,
+        "stored_bytes": stored.length if stored.held is None else extents.size(stored.held),
         "stored_at": stored.timing.response_time,
         "age_s": int(current_age(stored, now)),
         "lifetime_s": int(stored.lifetime.seconds),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from cacheproxy.admin.operations import Operations, canonical_url
+from cacheproxy.admin.operations import Operations
 from cacheproxy.errors import StoreError, SyntaxFault
 from cacheproxy.ports import Selector
 from cacheproxy.sockets import bind_unix
@@ -102,7 +102,7 @@ class AdminServer:
         try:
             asked = await request.json()
             selector = Selector(
-                urls=tuple(canonical_url(str(url)) for url in asked.get("urls", ())),
+                urls=tuple(self._operations.key(str(url)) for url in asked.get("urls", ())),
                 host=asked.get("host"),
                 glob=asked.get("glob"),
                 everything=asked.get("everything") is True,

@@ -12,6 +12,7 @@ from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.http.cache_control import RequestDirectives
+from cacheproxy.http.codings import content_codings
 from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.http.ranges import ContentRange, Slice, parse_content_range, parse_range
@@ -39,9 +40,13 @@ class Joins:
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """Not a part of the same representation, or not the part that was asked for."""
+    """Not a part of the same representation, or not the part that was asked for.
+
+    `is_other`: what is stored is not what the origin has now, or its word cannot be trusted.
+    """
 
     why: str
+    is_other: bool = True
 
 
 def range_validator(stored: StoredResponse) -> str | None:
@@ -72,7 +77,8 @@ def part_fields(fields: Fields, stored: StoredResponse, start: int, end: int | N
 def judge(stored: StoredResponse, start: int, end: int | None, response: ResponseHead) -> Joins | Differs:
     """Whether a response to `part_fields` continues what is stored at `start`, and how far."""
     if response.status != 206:
-        return Differs(f"status {response.status} in place of a part")
+        is_other = response.status == 416 or not _same_representation(stored, response.fields)
+        return Differs(f"status {response.status} in place of a part", is_other)
     content = _content_range(response.fields)
     if content is None:
         return Differs("its Content-Range is missing, malformed or contradicts its length")
@@ -82,6 +88,8 @@ def judge(stored: StoredResponse, start: int, end: int | None, response: Respons
         return Differs(f"its complete length is {content.complete}, not {stored.length}")
     if stored.length is not None and content.end > stored.length:
         return Differs("it goes beyond the end")
+    if content.complete is not None and stored.held and stored.held[-1].end > content.complete:
+        return Differs(f"its complete length is {content.complete}, but {stored.held[-1].end} bytes were there")
     if not _same_representation(stored, response.fields):
         return Differs("its validator is another one")
     return Joins(Slice(content.start, content.end), content.complete)
@@ -116,6 +124,9 @@ def _complete_head(response: ResponseHead, content: ContentRange) -> ResponseHea
 
 
 def _content_range(fields: Fields) -> ContentRange | None:
+    if (fields.get("content-type") or "").lower().startswith("multipart/byteranges"):
+        # RFC 9110 §15.3.7.2: there the ranges stand inside the body, and a Content-Range must not be sent.
+        return None
     value = fields.only("content-range")
     content = None if value is None else parse_content_range(value)
     if content is None:
@@ -138,12 +149,12 @@ def _answers(request: Fields, content: ContentRange) -> bool:
 
 
 def _same_representation(stored: StoredResponse, fields: Fields) -> bool:
-    coding = fields.get("content-encoding")
-    if coding is not None and coding != stored.fields.get("content-encoding"):
+    # Stricter than RFC 9110 §15.3.7, by which a part may leave it out: servers that code on the fly send
+    # parts uncoded, some of them under the same tag.
+    if content_codings(fields) != content_codings(stored.fields):
         return False
     if stored.etag is not None:
         etag = fields.only("etag")
         return etag is not None and strong_match(etag, stored.etag)
-    # RFC 9110 §15.3.7.1: the answer to If-Range may leave out what the client must know already.
     modified = fields.only("last-modified")
     return "etag" not in fields and modified == stored.last_modified

@@ -97,7 +97,11 @@ def decide(response: Fields, client: Fields, asked_for: tuple[str, ...], path: s
     if codings == () or not asked_for:
         return AsIs()
     if codings is None:
-        return AskAgain(Reason.UNKNOWN_CODING)
+        value = (response.get("content-encoding") or "").lower()
+        return AskAgain(Reason.UNKNOWN_CODING) if any(one in value for one in asked_for) else AsIs()
+    if not any(coding in asked_for for coding in codings):
+        # Not for what we added: asking without it would bring the same.
+        return AsIs()
     if all(asks_for(client, coding) for coding in codings):
         return AsIs()
     if parse_response_directives(response).no_transform:

@@ -42,6 +42,18 @@ def plan(request: Fields, length: int) -> Whole | Parts | NotSatisfiable:
     return Parts(tuple(slices))
 
 
+def span(request: Fields) -> tuple[int, int | None] | None:
+    """First byte and end (None: the body's) of the one range asked for of a body of unknown length.
+
+    None where that depends on the length, or where there are several.
+    """
+    value = request.only("range")
+    specs = None if value is None else parse_range(value)
+    if specs is None or len(specs) != 1 or specs[0].first is None:
+        return None
+    return specs[0].first, None if specs[0].last is None else specs[0].last + 1
+
+
 def multipart_pieces(
     parts: tuple[Slice, ...], length: int, content_type: str | None, boundary: str
 ) -> tuple[list[bytes], bytes, int]:

@@ -9,6 +9,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.caching.overrides import heeded
 from cacheproxy.http.cache_control import RequestDirectives
+from cacheproxy.http.digests import digest_from_name
 from cacheproxy.reasons import Reason
 
 
@@ -104,6 +105,13 @@ def _decide(asked: RequestDirectives, stored: StoredResponse, now: float) -> Dec
     return Validate(stored, reason) if stored.has_validator else Forward(reason, stored)
 
 
+def is_hashed(stored: StoredResponse) -> bool:
+    """Whether the URL names the hash of the content (`by-hash/SHA256/…`), which is checked when it is stored."""
+    path = "/" + stored.key.partition("://")[2].partition("/")[2].partition("?")[0]
+    is_coded = "content-encoding" in stored.fields
+    return stored.status == 200 and not is_coded and digest_from_name(path) is not None
+
+
 def _must_validate(
     asked: RequestDirectives, stored: StoredResponse, age: float, remaining: float
 ) -> Reason | None:
@@ -112,7 +120,8 @@ def _must_validate(
     if stored.directives.no_cache:
         return Reason.NO_CACHE
     # max-age=0 asks for a validation even of what arrived this instant.
-    if asked.max_age is not None and (age > asked.max_age or asked.max_age == 0):
+    # What its name's hash was checked against cannot have changed: RFC 9111 §5.2.1 lets a cache know better.
+    if asked.max_age is not None and (age > asked.max_age or asked.max_age == 0) and not is_hashed(stored):
         return Reason.REQUEST_MAX_AGE
     if asked.min_fresh is not None and remaining < asked.min_fresh:
         return Reason.REQUEST_MIN_FRESH

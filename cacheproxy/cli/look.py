@@ -127,7 +127,9 @@ def show(directory: Path, url: str, as_json: bool) -> None:
         click.echo(f"{entry['url']}")
         state = "fresh" if entry["is_fresh"] else "stale: it is validated before its next use"
         click.echo(f"  {state}; age {entry['age_s']} s of {entry['lifetime_s']} s ({entry['lifetime_is']})")
-        click.echo(f"  {entry['bytes']} bytes in {entry['tier']}; validator {entry['validator'] or 'none'}")
+        kept, size = entry["stored_bytes"], entry["bytes"]
+        of = "" if kept == size else f" of {'an unknown number' if size is None else size}"
+        click.echo(f"  {kept}{of} bytes in {entry['tier']}; validator {entry['validator'] or 'none'}")
         for name, value in entry["vary"].items():
             click.echo(f"  varies on {name}: {value if value is not None else '(absent)'}")
         click.echo(f"  {entry['status']}")

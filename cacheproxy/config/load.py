@@ -137,6 +137,9 @@ def _by_kind(setting: Setting, raw: object) -> SettingValue:
             return str(raw)
         raise ValueError(f"one of {', '.join(setting.choices)}{nearest(str(raw), setting.choices)}")
     if kind is Kind.TEXTS and isinstance(raw, list) and all(isinstance(one, str) for one in raw):
+        wrong = next((one for one in raw if setting.choices and one not in setting.choices), None)
+        if wrong is not None:
+            raise ValueError(f"some of {', '.join(setting.choices)}{nearest(wrong, setting.choices)}")
         return tuple(raw)
     if kind is Kind.NUMBERS and isinstance(raw, list) and all(type(one) is int for one in raw):
         for one in raw:

@@ -150,6 +150,16 @@ SETTINGS: tuple[Setting, ...] = (
         "query parameters that only track: left out of the key and of the request; empty: none",
     ),
     Setting(
+        "cache.ask_codings",
+        Kind.TEXTS,
+        ("zstd", "br", "gzip"),
+        "codings to ask origins for in clients' stead, decoded for those who cannot; empty: none",
+        choices=("zstd", "br", "gzip"),
+    ),
+    Setting(
+        "cache.decoded_max", Kind.SIZE, _GIB, "a decoded body is cut off beyond this: it may be a bomb", low=1
+    ),
+    Setting(
         "cache.stale_disconnected",
         Kind.DURATION,
         7 * 86400.0,

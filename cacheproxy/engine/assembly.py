@@ -1,27 +1,23 @@
 """A representation that is being put together: what is stored of it, and the fetches that bring more.
 
-Readers see one body. At each position they follow a fetch that is there or nearly there, else read what is
-stored, else have the gap fetched; a fetch that breaks off is resumed where it broke.
+What readers make of it is in `assembled`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable
 
 from cacheproxy.caching import extents
 from cacheproxy.caching.combining import range_validator
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import Extents
-from cacheproxy.engine.outcome import FlightOutcome, Restart
+from cacheproxy.caching.known_bodies import BodyFacts
+from cacheproxy.engine.outcome import FlightOutcome
 from cacheproxy.engine.spool import Spool, SpoolReader
-from cacheproxy.errors import UpstreamError
+from cacheproxy.http.digests import Verifier
 from cacheproxy.http.ranges import Slice
-from cacheproxy.ports import BodySource, Candidate
-from cacheproxy.reasons import Reason
-
-_MAX_FAILURES = 3
+from cacheproxy.ports import BodySource
 
 
 class Part:
@@ -36,6 +32,8 @@ class Part:
         self.task: asyncio.Task[None] | None = None
         # Whether somebody who has sent no head yet waits for what comes in place of the part.
         self.is_awaited = False
+        # What the head promises of a whole body, and the hash that runs along.
+        self.promised: tuple[BodyFacts, Verifier] | None = None
         # Done once its head was judged: None where it joins, else what came in place of the part.
         self.judged: asyncio.Future[FlightOutcome | None] = asyncio.get_running_loop().create_future()
 
@@ -57,32 +55,49 @@ FetchPart = Callable[["Assembly", int, int | None], Part]
 class Assembly:
     """`stored` is the response, `held` what of it the store has, `body` where that is read."""
 
-    def __init__(self, key: str, stored: StoredResponse, body: BodySource | None, join_gap: int) -> None:
+    def __init__(
+        self,
+        key: str,
+        stored: StoredResponse,
+        body: BodySource | None,
+        join_gap: int,
+        on_lost: Callable[[Assembly], None],
+    ) -> None:
         self.key = key
         self.stored = stored
         self.held: Extents = stored.held or ()
         self.body = body
         self.parts: list[Part] = []
+        # Neither shared with newcomers nor stored any further.
         self.is_doomed = False
+        # The origin has something else by now, or gives no parts: no gap can be fetched.
+        self.is_obsolete = False
+        # All of it is in the store under one roof: later parts have nothing to add.
+        self.is_committed = False
+        # One at a time publishes what it has brought.
+        self.keeping = asyncio.Lock()
         self._join_gap = join_gap
-        self._candidate: Candidate | None = None
+        self._on_lost = on_lost
+
+    @property
+    def host(self) -> str:
+        """The host that messages name."""
+        return self.key.partition("://")[2].partition("/")[0]
 
     @property
     def is_resumable(self) -> bool:
         """Whether gaps may be fetched."""
-        return range_validator(self.stored) is not None
+        return not self.is_obsolete and range_validator(self.stored) is not None
+
+    def lose(self) -> None:
+        """The stored bytes cannot be read: what a reader still needs of them is fetched again."""
+        self.held, self.body = (), None
+        self._on_lost(self)
 
     @property
     def is_running(self) -> bool:
         """Whether a fetch adds to it."""
         return bool(self.parts)
-
-    @property
-    def candidate(self) -> Candidate:
-        """The response as look-ups find it."""
-        if self._candidate is None or self._candidate.stored is not self.stored:
-            self._candidate = Candidate(self.stored, AssembledBody(self, None), "flight")
-        return self._candidate
 
     def can_serve(self) -> bool:
         """Whether somebody who comes now can have all of it."""
@@ -127,9 +142,12 @@ class Assembly:
         while end is None or position < end:
             part = self.part_at(position)
             if part is not None:
-                if part.end is None:
+                if part.spool.has_failed:
+                    position = part.reached
+                elif part.end is None:
                     return None
-                position = part.end
+                else:
+                    position = part.end
                 continue
             until = self.held_until(position)
             if until == position:
@@ -137,182 +155,6 @@ class Assembly:
                 return None if is_end else position
             position = until
         return None
-
-
-class AssemblyReader:
-    """One reader's way through an assembly. Close it."""
-
-    def __init__(self, assembly: Assembly, start: int, end: int | None, fetch: FetchPart | None) -> None:
-        self._assembly = assembly
-        self.position = start
-        self._end = end
-        self._fetch = fetch
-        self._source: AsyncIterator[bytes] | None = None
-        # A reader that keeps a fetch for what comes later from being abandoned.
-        self._ahead: tuple[int, SpoolReader] | None = None
-        self._failures = 0
-        self._is_closed = False
-        self._attach()
-
-    def __aiter__(self) -> AssemblyReader:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._is_closed and (self._end is None or self.position < self._end):
-            if self._source is None and not self._connect():
-                break
-            assert self._source is not None
-            try:
-                piece = await anext(self._source, b"")
-            except UpstreamError:
-                if not self._may_go_on():
-                    raise
-                await self._detach()
-                continue
-            if not piece:
-                await self._detach()
-                if self._end is None and self._is_at_end():
-                    break
-                self._failures += 1
-                continue
-            self.position += len(piece)
-            self._failures = 0
-            return piece
-        raise StopAsyncIteration
-
-    def _is_at_end(self) -> bool:
-        length = self._assembly.stored.length
-        return length is None or self.position >= length
-
-    def _may_go_on(self) -> bool:
-        self._failures += 1
-        return self._failures <= _MAX_FAILURES and self._fetch is not None and self._assembly.is_resumable
-
-    def _attach(self) -> bool:
-        position, end = self.position, self._end
-        if self._ahead is not None and self._ahead[0] == position:
-            self._source, self._ahead = self._ahead[1], None
-            return True
-        part = self._assembly.part_at(position)
-        if part is not None:
-            self._source = part.open(position, end)
-            return True
-        until = self._assembly.held_until(position)
-        if until == position:
-            return False
-        assert self._assembly.body is not None
-        self._source = self._assembly.body.read(Slice(position, until if end is None else min(until, end)))
-        return True
-
-    def _connect(self) -> bool:
-        """Find a source for the next byte, or have it fetched; False at the end of an unknown length."""
-        if self._attach():
-            return True
-        if self._end is None and self._assembly.stored.length is not None and self._is_at_end():
-            return False
-        if self._fetch is None or not self._assembly.is_resumable or self._failures > _MAX_FAILURES:
-            raise broken_off(self._assembly)
-        self.fetch(self.position)
-        return self._attach()
-
-    def fetch(self, position: int) -> Part:
-        """Have the gap at `position` fetched, and keep a reader on it."""
-        assert self._fetch is not None
-        part = self._fetch(self._assembly, position, self._assembly.gap_end(position, self._end))
-        self._ahead = (position, part.open(position, self._end))
-        if self._source is None and position == self.position:
-            self._attach()
-        return part
-
-    async def _detach(self) -> None:
-        source, self._source = self._source, None
-        if source is not None:
-            await source.aclose()  # type: ignore[attr-defined]
-
-    async def aclose(self) -> None:
-        """Leave."""
-        self._is_closed = True
-        await self._detach()
-        if self._ahead is not None:
-            ahead, self._ahead = self._ahead[1], None
-            await ahead.aclose()
-
-
-def broken_off(assembly: Assembly) -> UpstreamError:
-    """The error for readers of a body that cannot be completed."""
-    host = assembly.key.partition("://")[2].partition("/")[0]
-    return UpstreamError(Reason.CONNECTION_TERMINATED, host, "the body broke off", before_head=False)
-
-
-class AssembledBody:
-    """An assembly as one client reads it; `fetch` starts the fetches of gaps with its request."""
-
-    __slots__ = ("_prepared", "assembly", "fetch")
-
-    def __init__(self, assembly: Assembly, fetch: FetchPart | None) -> None:
-        self.assembly = assembly
-        self.fetch = fetch
-        self._prepared: tuple[Slice | None, AssemblyReader] | None = None
-
-    @property
-    def available(self) -> int:
-        """Bytes from 0 that can be read without waiting."""
-        position = 0
-        while True:
-            part = self.assembly.part_at(position)
-            reached = max(part.reached if part is not None else 0, self.assembly.held_until(position))
-            if reached <= position:
-                return position
-            position = reached
-
-    def whole(self) -> None:
-        """Never in one piece."""
-        return
-
-    def read(self, part: Slice | None) -> AssemblyReader:
-        """Follow it from the start of `part`."""
-        if self._prepared is not None and self._prepared[0] == part:
-            reader, self._prepared = self._prepared[1], None
-            return reader
-        return self._reader(part)
-
-    def _reader(self, part: Slice | None) -> AssemblyReader:
-        start, end = (0, self.assembly.stored.length) if part is None else (part.start, part.end)
-        return AssemblyReader(self.assembly, start, end, self.fetch)
-
-    def reaches(self, part: Slice | None) -> bool:
-        """Whether the bytes of `part` are here or on their way."""
-        start, end = (0, self.assembly.stored.length) if part is None else (part.start, part.end)
-        return self.assembly.missing(start, end) is None
-
-    async def prepare(self, part: Slice | None) -> FlightOutcome | None:
-        """Have the first gap in `part` fetched, and wait until it is sure that it joins.
-
-        None: the answer's head may go. Else what came in place of the gap: nothing of this body was used.
-        """
-        reader = self._reader(part)
-        self._prepared = (part, reader)
-        start, end = (0, self.assembly.stored.length) if part is None else (part.start, part.end)
-        missing = self.assembly.missing(start, end)
-        try:
-            if missing is not None and self.fetch is not None:
-                fetched = reader.fetch(missing)
-                fetched.is_awaited = True
-                return await asyncio.shield(fetched.judged)
-            first = self.assembly.part_at(start)
-            if first is not None and await asyncio.shield(first.judged) is not None:
-                return Restart(discard=False)
-            return None
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        """Give up what was prepared and not read."""
-        if self._prepared is not None:
-            reader, self._prepared = self._prepared[1], None
-            with suppress(UpstreamError):
-                await reader.aclose()
 
 
 def union(assembly: Assembly, part: Slice) -> Extents:

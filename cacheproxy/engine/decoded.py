@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
 import brotli
 import zstandard
 
 from cacheproxy.caching.decoding import decoded_fields
+from cacheproxy.engine.streams import next_piece
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Answer
 
@@ -19,6 +20,8 @@ _ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 # zstandard gives all that its input holds at once: so little goes in that this is bounded.
 _ZSTD_FEED_BYTES = 64
 _BOMB_RATIO = 1000
+# Streams whose first event may be long in coming: their head does not wait for it.
+_EVENTS = ("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace")
 _BOMB_AFTER_BYTES = 16 * 1024 * 1024
 
 
@@ -116,8 +119,11 @@ def _decoder(coding: str) -> _Decoder:
 class DecodedStream:
     """The content of `source` without its coding. Close it; raises NotDecodable."""
 
-    def __init__(self, source: AsyncIterator[bytes], coding: str, max_bytes: int) -> None:
+    def __init__(
+        self, source: AsyncIterator[bytes], coding: str, max_bytes: int, on_damage: Callable[[], None]
+    ) -> None:
         self._source = source
+        self._on_damage = on_damage
         self._decoder = _decoder(coding)
         self._max_bytes = max_bytes
         self._pieces: Iterator[bytes] = iter(())
@@ -131,13 +137,20 @@ class DecodedStream:
 
     async def begin(self) -> None:
         """Decode the first piece, so that what cannot be decoded is found before the head goes."""
-        self._first = await anext(self, b"")
+        self._first = await next_piece(self)
 
     async def __anext__(self) -> bytes:
         if self._first is not None:
             first, self._first = self._first, None
             if first:
                 return first
+        try:
+            return await self._next()
+        except NotDecodable:
+            self._on_damage()
+            raise
+
+    async def _next(self) -> bytes:
         while not self._is_over:
             try:
                 gathered = self._gather()
@@ -145,7 +158,7 @@ class DecodedStream:
                 raise NotDecodable(f"the coded content is damaged: {error}") from error
             if gathered:
                 return gathered
-            data = await anext(self._source, b"")
+            data = await next_piece(self._source)
             if not data:
                 self._is_over = True
                 self._decoder.end()
@@ -180,16 +193,22 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def decoded(answer: Answer, coding: str, max_bytes: int, *, has_body: bool) -> Answer:
-    """`answer` without its coding. Raises NotDecodable where already the first piece is damaged."""
+async def decoded(
+    answer: Answer, coding: str, max_bytes: int, on_damage: Callable[[], None], *, has_body: bool
+) -> Answer:
+    """`answer` without its coding. Raises NotDecodable where already the first piece is damaged.
+
+    `on_damage` is called where content proves damaged, then or later.
+    """
     head = answer.head.with_fields(decoded_fields(answer.head.fields))
     if not has_body or head.status == 304 or (answer.stream is None and not answer.content):
         return Answer(head, must_close=answer.must_close, extra=answer.extra)
     source = answer.stream if answer.stream is not None else _once(answer.content)
-    stream = DecodedStream(source, coding, max_bytes)
-    try:
-        await stream.begin()
-    except BaseException:
-        await stream.aclose()
-        raise
+    stream = DecodedStream(source, coding, max_bytes, on_damage)
+    if not (head.fields.get("content-type") or "").lower().startswith(_EVENTS):
+        try:
+            await stream.begin()
+        except BaseException:
+            await stream.aclose()
+            raise
     return Answer(head, stream=stream, must_close=answer.must_close, extra=answer.extra)

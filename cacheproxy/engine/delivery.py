@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cacheproxy.caching import partial, preconditions
 from cacheproxy.caching.decoding import AskAgain, Decode, decoded_request
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.engine.asking import Asking
-from cacheproxy.engine.assembly import AssembledBody
+from cacheproxy.engine.assembled import AssembledBody, Span
 from cacheproxy.engine.decoded import NotDecodable, decoded
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.outcome import FlightOutcome
@@ -14,7 +16,6 @@ from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.serving import answer_from
 from cacheproxy.errors import ClientError
 from cacheproxy.http.message import Fields, RequestHead
-from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Answer, Candidate
 from cacheproxy.reasons import Reason
 
@@ -50,15 +51,20 @@ class Delivery:
             return request.with_fields(decoded_request(request.fields, stored.etag)), how.codings[0]
         return request, None
 
-    def wanted(self, stored: StoredResponse) -> Slice | None:
-        """The first bytes that the client needs; None: all."""
+    def wanted(self, stored: StoredResponse) -> tuple[Span, ...]:
+        """The bytes that the client needs; none where its range cannot be satisfied."""
         request, _ = self._request_for(stored)
-        if stored.length is None or "range" not in request.fields:
-            return None
-        if not preconditions.range_applies(request.fields, stored, self._parts.clock.wall()):
-            return None
+        if "range" not in request.fields or not preconditions.range_applies(
+            request.fields, stored, self._parts.clock.wall()
+        ):
+            return ((0, stored.length),)
+        if stored.length is None:
+            span = partial.span(request.fields)
+            return () if span is None else (span,)
         plan = partial.plan(request.fields, stored.length)
-        return plan.slices[0] if isinstance(plan, partial.Parts) else None
+        if isinstance(plan, partial.Parts):
+            return tuple((part.start, part.end) for part in plan.slices)
+        return ((0, stored.length),) if isinstance(plan, partial.Whole) else ()
 
     def has_gap(self, candidate: Candidate) -> bool:
         """Whether bytes must be fetched for this client."""
@@ -115,24 +121,36 @@ class Delivery:
                 raise Instead(outcome)
             # The part's head may have brought newer fields.
             candidate = Candidate(body.assembly.stored, body, candidate.tier)
+        answer: Answer | None = None
         try:
             answer = await answer_from(
                 self._parts, request, candidate, age, reason, collapsed=collapsed, cookies=cookies
             )
-        except BaseException:
-            if isinstance(body, AssembledBody):
+        finally:
+            if isinstance(body, AssembledBody) and (answer is None or answer.stream is None):
                 await body.aclose()
-            raise
-        if coding is not None:
-            answer = await self.undo(answer, coding)
-        return answer, reason
+        if coding is None:
+            return answer, reason
 
-    async def undo(self, answer: Answer, coding: str) -> Answer:
-        """The answer without its coding. Raises LookAgain where the content proves damaged."""
-        has_body = self._asking.request.method != "HEAD"
-        try:
-            return await decoded(answer, coding, self._parts.decoded_bytes, has_body=has_body)
-        except NotDecodable:
+        def damaged() -> None:
+            self._flights.fillings.invalidate(candidate.stored.key)
+            self._parts.store.discard(candidate)
+
+        return await self.undo(answer, coding, damaged), reason
+
+    async def undo(self, answer: Answer, coding: str, on_damage: Callable[[], None]) -> Answer:
+        """The answer without its coding. Raises LookAgain where the content proves damaged.
+
+        Once it does, now or after the head, nobody is given that again: `on_damage` drops it from the store.
+        """
+
+        def damaged() -> None:
             self._parts.recorder.store_failed("decoding")
             self._asking.give_up_upgrade(remember=True)
+            on_damage()
+
+        has_body = self._asking.request.method != "HEAD"
+        try:
+            return await decoded(answer, coding, self._parts.decoded_bytes, damaged, has_body=has_body)
+        except NotDecodable:
             raise LookAgain from None

@@ -17,6 +17,7 @@ from cacheproxy.http.dates import format_date
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.status_fields import cache_status
+from cacheproxy.http.uri import TargetUri
 from cacheproxy.ports import Answer, Exchange, Selector, Upstream
 from cacheproxy.reasons import Reason
 
@@ -71,7 +72,7 @@ class Engine:
         if refused is not None:
             raise ClientError(403, refused, kind=Reason.HTTP_REQUEST_DENIED, close=exchange.body is not None)
         assert exchange.head.target is not None
-        key = self._forwarder.key_of(exchange.head.target)
+        key = self.key_of(exchange.head.target)
         try:
             selector = Selector(urls=(key,))
             if self.purge_everywhere is not None:
@@ -92,6 +93,10 @@ class Engine:
         )
         head = ResponseHead(200, "OK", fields) if count else ResponseHead(404, "Not Found", fields)
         return Answer(head, content=text, length=len(text))
+
+    def key_of(self, target: TargetUri) -> str:
+        """The key under which a GET of `target` is stored."""
+        return self._forwarder.key_of(target)
 
     async def purge(self, selector: Selector, *, dry_run: bool, soft: bool) -> int:
         """Remove stored responses; what is being fetched for them is not stored either. Raises StoreError."""

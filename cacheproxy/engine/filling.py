@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import KeysView
 from dataclasses import replace
@@ -12,17 +13,22 @@ from cacheproxy.caching.combining import StorePart
 from cacheproxy.caching.extents import covers
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import Store
-from cacheproxy.engine.assembly import Assembly, AssemblyReader, FetchPart, Part, union
+from cacheproxy.engine.assembled import AssembledBody, AssemblyReader, as_candidate
+from cacheproxy.engine.assembly import Assembly, FetchPart, Part, union
+from cacheproxy.engine.known_bodies import KnownBodies, is_wrong
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Plan, Private, Restart
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.spool import Spool
 from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
+from cacheproxy.http.digests import Verifier
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import BodyWriter, Candidate, UpstreamResponse
 from cacheproxy.reasons import Reason
 from cacheproxy.tasks import TaskGroup
 
 log = logging.getLogger("cacheproxy")
+
+_KEEP_S = 10.0
 
 
 class Fillings:
@@ -31,7 +37,10 @@ class Fillings:
     def __init__(self, parts: Parts, tasks: TaskGroup) -> None:
         self._parts = parts
         self._tasks = tasks
+        # What has arrived is put away even where the fetch is cancelled, and cancelled again.
+        self._keeping = TaskGroup("keep")
         self._assemblies: dict[str, list[Assembly]] = {}
+        self.known = KnownBodies(parts)
 
     @property
     def keys(self) -> KeysView[str]:
@@ -41,7 +50,7 @@ class Fillings:
     def candidates(self, key: str) -> list[Candidate]:
         """Responses of `key` under way that whoever comes now can have from any byte on."""
         found = self._assemblies.get(key)
-        return [one.candidate for one in found if one.can_serve()] if found else []
+        return [as_candidate(one) for one in found if one.can_serve()] if found else []
 
     def assembly_of(self, candidate: Candidate) -> Assembly:
         """The assembly of an incomplete stored response: the one under way, or a new one."""
@@ -49,7 +58,26 @@ class Fillings:
         for assembly in self._assemblies.get(stored.key, ()):
             if stored.entry_id and assembly.stored.entry_id == stored.entry_id:
                 return assembly
-        return Assembly(stored.key, stored, candidate.body, self._parts.join_gap_bytes)
+        return Assembly(stored.key, stored, candidate.body, self._parts.join_gap_bytes, self._lost)
+
+    def _lost(self, assembly: Assembly) -> None:
+        """Its stored bytes cannot be read: nobody begins with them, nothing is added."""
+        self._withdraw(assembly)
+        if assembly.stored.entry_id:
+            body = AssembledBody(assembly, None)
+            self._parts.store.discard(Candidate(assembly.stored, body, "disk"))
+
+    def _withdraw(self, assembly: Assembly) -> None:
+        assembly.is_doomed = True
+        group = self._assemblies.get(assembly.key)
+        if group is not None and assembly in group:
+            group.remove(assembly)
+            if not group:
+                del self._assemblies[assembly.key]
+
+    async def close(self) -> None:
+        """Wait until what has arrived is stored."""
+        await self._keeping.close(_KEEP_S)
 
     def invalidate(self, key: str) -> None:
         """What is under way for `key` is neither shared any further nor stored."""
@@ -99,21 +127,29 @@ class Fillings:
         start, end, complete = 0, response.length, response.length
         if isinstance(verdict, StorePart):
             start, end, complete = verdict.part.start, verdict.part.end, stored.length
+        elif not is_doomed and complete is not None and complete <= options.store.small_bytes:
+            content = response.whole()
+            if content is not None:
+                return self.known.put(plan, response, stored, content)
         # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
         is_kept = not is_doomed and not response.is_close_delimited
         writer = options.store.begin(stored, complete, start=start, is_part=is_part) if is_kept else None
         place = (writer.entry_id, writer.body_id) if writer is not None else (0, 0)
-        assembly = Assembly(plan.key, stored.with_body(*place, complete), None, options.join_gap_bytes)
+        stored = stored.with_body(*place, complete)
+        assembly = Assembly(plan.key, stored, None, options.join_gap_bytes, self._lost)
         assembly.is_doomed = is_doomed
         part = self._part(assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
         part.spool.begin(writer, None if end is None else end - start)
         part.judged.set_result(None)
+        facts = self.known.facts(plan, response)
+        if facts.digests and not is_part:
+            part.promised = facts, Verifier(facts.digests)
         reader = AssemblyReader(assembly, start, end, self.fetcher(plan)) if has_reader else None
         part.task = self._tasks.spawn(_task_name(plan.key), self._fill(assembly, part, response, writer))
         reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
         if response.is_close_delimited:
             reason = Reason.UNDELIMITED
-        return Filling(assembly.candidate, response.head, reader, response.length, reason)
+        return Filling(as_candidate(assembly), response.head, reader, response.length, reason)
 
     def _part(self, assembly: Assembly, start: int, end: int | None, *, keep_bytes: int) -> Part:
         length = None if end is None else end - start
@@ -128,7 +164,7 @@ class Fillings:
         self, assembly: Assembly, part: Part, response: UpstreamResponse, writer: BodyWriter | None
     ) -> None:
         spool = part.spool
-        host = response_host(assembly)
+        host = assembly.host
         try:
             left = None if part.end is None else part.end - part.start
             while piece := await response.read():
@@ -138,6 +174,8 @@ class Fillings:
                         raise UpstreamError(
                             Reason.HTTP_RESPONSE_BODY_SIZE, host, "more bytes than announced", before_head=False
                         )
+                if part.promised is not None:
+                    part.promised[1].update(piece)
                 await spool.append(piece)
             if left:
                 raise UpstreamError(
@@ -154,33 +192,49 @@ class Fillings:
                     )
                 )
             response.close()
-            try:
-                if writer is not None and not assembly.is_doomed:
+            name = _task_name(assembly.key)
+            await asyncio.shield(self._keeping.spawn(name, self._settle(assembly, part, writer)))
+
+    async def _settle(self, assembly: Assembly, part: Part, writer: BodyWriter | None) -> None:
+        """The end of a fetch, however it came: keep what has arrived."""
+        try:
+            if writer is not None and not assembly.is_doomed:
+                async with assembly.keeping:
                     await self._keep(assembly, part, writer)
-            finally:
-                if writer is not None:
-                    writer.abort()
-                self._end(assembly, part)
-                spool.close()
+        finally:
+            if writer is not None:
+                writer.abort()
+            self._end(assembly, part)
+            part.spool.close()
 
     async def _keep(self, assembly: Assembly, part: Part, writer: BodyWriter) -> None:
         spool, stored = part.spool, assembly.stored
-        if spool.is_finished and part.start == 0 and part.end in (None, stored.length):
-            await writer.commit(stored, spool.whole())
+        if assembly.is_doomed or assembly.is_committed:
             return
-        if not assembly.is_resumable or not spool.received:
+        is_whole = spool.is_finished and part.start == 0 and part.end in (None, stored.length)
+        if is_whole and part.promised is not None and is_wrong(assembly.key, part.promised[1]):
             return
+        if is_whole and not assembly.held:
+            assembly.is_committed = True
+            candidate = await writer.commit(stored, spool.whole())
+            if part.promised is not None and candidate is not None:
+                self.known.add(*part.promised, candidate)
+            return
+        if not spool.received or not (is_whole or assembly.is_resumable):
+            return
+        if is_whole:
+            # Parts of it were published already, under the same entry.
+            assembly.stored = replace(stored, length=spool.received)
         count = await writer.flush()
         if not count or assembly.is_doomed:
             return
-        assembly.held = union(assembly, Slice(part.start, part.start + count))
+        held = union(assembly, Slice(part.start, part.start + count))
         stored = assembly.stored
-        is_complete = stored.length is not None and covers(assembly.held, Slice(0, stored.length))
-        candidate = await self._parts.store.keep_part(
-            replace(stored, held=None if is_complete else assembly.held)
-        )
-        if candidate is not None:
-            assembly.body = candidate.body
+        is_complete = stored.length is not None and covers(held, Slice(0, stored.length))
+        candidate = await self._parts.store.keep_part(replace(stored, held=None if is_complete else held))
+        if candidate is None or (is_complete and not await self.known.has_its_digests(candidate)):
+            return
+        assembly.held, assembly.body, assembly.is_committed = held, candidate.body, is_complete
 
     def _unread(self, assembly: Assembly, part: Part) -> None:
         spool = part.spool
@@ -214,6 +268,12 @@ class Fillings:
                 return
             log.info("%s: a part does not join what is stored: %s", _task_name(plan.key), verdict.why)
             self._end(assembly, part)
+            if response.head.status in (200, 206, 416):
+                # What is there cannot be completed any more: nobody may try again and again.
+                assembly.is_obsolete = True
+                if verdict.is_other:
+                    self._lost(assembly)
+                self._withdraw(assembly)
             outcome = self._instead(plan, part, response)
             if not isinstance(outcome, Restart):
                 response = None
@@ -232,7 +292,7 @@ class Fillings:
     def _given_up(self, assembly: Assembly) -> UpstreamError:
         return UpstreamError(
             Reason.CONNECTION_TERMINATED,
-            response_host(assembly),
+            assembly.host,
             "the origin has another version of what was begun",
             before_head=False,
         )
@@ -279,11 +339,6 @@ class Fillings:
             return self.start(plan, response, verdict)
         reason = Reason.AUTHORIZATION if isinstance(verdict, Store) else verdict.reason
         return Private(response, reason, plan.asked_for)
-
-
-def response_host(assembly: Assembly) -> str:
-    """The host that messages name."""
-    return assembly.key.partition("://")[2].partition("/")[0]
 
 
 def _task_name(key: str) -> str:

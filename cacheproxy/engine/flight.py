@@ -16,7 +16,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
-from cacheproxy.engine.assembly import AssembledBody
+from cacheproxy.engine.assembled import AssembledBody
 from cacheproxy.engine.filling import Fillings
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Plan, Private, close_outcome
 from cacheproxy.engine.parts import Parts
@@ -128,6 +128,7 @@ class Flights:
     async def close(self, grace_s: float) -> None:
         """Let flights finish for `grace_s`, then cancel them."""
         await self._tasks.close(grace_s)
+        await self.fillings.close()
 
     # the flight's task
 
@@ -144,6 +145,7 @@ class Flights:
                 if isinstance(verdict, Private) and flight.is_shareable and flight.waiters:
                     self._unshareable[_mark(plan)] = verdict.reason
                 return
+            response = await self.fillings.known.instead(plan, response, verdict)
             handed_over = True
             outcome = self.fillings.start(
                 plan, response, verdict, has_reader=flight.has_initiator, is_doomed=flight.is_doomed

@@ -109,9 +109,15 @@ class Forwarder:
     def private_answer(self, outcome: Private, reason: Reason) -> Answer:
         """A response for one client alone."""
         head = forwarded_head(self.parts, outcome.response.head, reason, outcome.reason)
+        content = outcome.response.whole()
+        if content is not None:
+            # One write, and nothing to wait for.
+            return Answer(head, content=content, length=outcome.response.length)
         return Answer(head, stream=ResponseStream(outcome.response), length=outcome.response.length)
 
     def filling_answer(self, outcome: Filling, reason: Reason) -> Answer:
         """The answer for the client whose request started a flight: all that the origin sent, cookies too."""
         head = forwarded_head(self.parts, outcome.head, reason, outcome.reason)
+        if outcome.content is not None:
+            return Answer(head, content=outcome.content, length=outcome.length)
         return Answer(head, stream=outcome.reader, length=outcome.length)

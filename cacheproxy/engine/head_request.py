@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cacheproxy.caching.freshening import Update, head_confirms, may_update, merge
-from cacheproxy.engine.assembly import AssembledBody
+from cacheproxy.engine.assembled import AssembledBody
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import Candidate, UpstreamResponse

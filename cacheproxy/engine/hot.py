@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence, Sized
 from typing import Any
 
-from cacheproxy.caching import reuse
+from cacheproxy.caching import preconditions, reuse
 from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.parts import Parts
@@ -91,6 +91,10 @@ class HotEngine:
         stored = candidate.stored
         decision = reuse.decide(RequestDirectives(), stored, True, now)
         if not isinstance(decision, reuse.ServeStored) or decision.reason is not Reason.HIT:
+            return None
+        needs_body = request.method != "HEAD" and not preconditions.is_not_modified(request.fields, stored, now)
+        if needs_body and candidate.body.whole() is None:
+            # Nothing must be begun that would wait: a read of the disk given up half-way is not undone.
             return None
         try:
             answer = _at_once(answer_from(self._parts, request, candidate, decision.age, Reason.HIT))

@@ -191,7 +191,8 @@ class Lookup:
             return await self._serve_freshened(outcome)
         if isinstance(outcome, Filling):
             names = self._request.fields.names()
-            if outcome.head.status != 206 and not OWN_CONDITIONS.isdisjoint(names):
+            is_stored = outcome.reason is not Reason.DIGEST_MISMATCH
+            if is_stored and outcome.head.status != 206 and not OWN_CONDITIONS.isdisjoint(names):
                 # The client's own conditions and ranges are about the new response now.
                 return await self._serve_replacement(outcome, decision.reason)
             return await self._pass_on(outcome, decision.reason)
@@ -218,8 +219,14 @@ class Lookup:
             answer = self._forwarder.private_answer(outcome, reason)
         if not isinstance(how, Decode):
             return answer
+
+        def damaged() -> None:
+            if isinstance(outcome, Filling):
+                self._flights.fillings.invalidate(self._key)
+                self._parts.store.discard(outcome.candidate)
+
         try:
-            return await self._delivery.undo(answer, how.codings[0])
+            return await self._delivery.undo(answer, how.codings[0], damaged)
         except LookAgain:
             return None
 

@@ -35,6 +35,8 @@ class Filling:
     reader: Closing | None
     length: int | None
     reason: Reason
+    # The body where all of it came with the head; then there is no reader.
+    content: bytes | None = None
 
     @property
     def asked_for(self) -> tuple[str, ...]:

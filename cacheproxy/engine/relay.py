@@ -151,20 +151,25 @@ class Relay:
         must_close = known.get("close") is True
         if "lent" in known and response.length is not None:
             return await self._kept(key, response, head, known["lent"], drops)
+        content = response.whole()
+        if content is not None:
+            return Answer(head, content=content, length=response.length, must_close=must_close)
         stream = ResponseStream(response)
         return Answer(head, stream=stream, length=response.length, must_close=must_close)
 
     async def _kept(
         self, key: str, response: UpstreamResponse, head: ResponseHead, lent: list[Any], drops: int
     ) -> Answer:
-        pieces: list[bytes] = []
-        try:
-            while piece := await response.read():
-                pieces.append(piece)
-        except BaseException:
-            response.close()
-            raise
-        content = b"".join(pieces)
+        content = response.whole()
+        if content is None:
+            pieces: list[bytes] = []
+            try:
+                while piece := await response.read():
+                    pieces.append(piece)
+            except BaseException:
+                response.close()
+                raise
+            content = b"".join(pieces)
         stored_head = base64.b64decode(lent[1])
         self._store.keep_copy(key, lent[0], stored_head, content, self._parts.caching, drops)
         return Answer(head, content=content, length=len(content))

@@ -7,8 +7,9 @@ from hashlib import blake2b
 
 from cacheproxy.caching import partial, preconditions
 from cacheproxy.engine.answers import stored_fields
-from cacheproxy.engine.assembly import AssembledBody
+from cacheproxy.engine.assembled import AssembledBody
 from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.streams import close_stream, next_piece
 from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.http.ranges import Slice, format_content_range
@@ -42,13 +43,6 @@ class _Opened:
 
     async def aclose(self) -> None:
         await close_stream(self._rest)
-
-
-async def close_stream(stream: AsyncIterator[bytes] | None) -> None:
-    """Close a body stream, started or not."""
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()
 
 
 async def answer_from(
@@ -95,7 +89,7 @@ async def _open(body: BodySource, part: Slice | None) -> AsyncIterator[bytes]:
     if isinstance(body, AssembledBody):
         return stream
     try:
-        first = await anext(stream, b"")
+        first = await next_piece(stream)
     except StoreError as error:
         await close_stream(stream)
         raise Damaged(str(error)) from error
@@ -105,7 +99,7 @@ async def _open(body: BodySource, part: Slice | None) -> AsyncIterator[bytes]:
 async def _ranged(parts: Parts, request: RequestHead, candidate: Candidate, fields: Fields) -> Answer | None:
     length = candidate.stored.length
     if length is None:
-        raise NotHere
+        return _of_unknown_length(request, candidate, fields)
     plan = partial.plan(request.fields, length)
     if isinstance(plan, partial.Whole):
         return None
@@ -130,9 +124,39 @@ async def _ranged(parts: Parts, request: RequestHead, candidate: Candidate, fiel
         return Answer(head, stream=await _open(candidate.body, part), length=part.length)
     boundary = blake2b(repr((candidate.stored.key, plan.slices)).encode(), digest_size=12).hexdigest()
     heads, end, total = partial.multipart_pieces(plan.slices, length, fields.get("content-type"), boundary)
-    stream = _multipart(candidate.body, plan.slices, heads, end)
+    stream = _Multipart(candidate.body, plan.slices, heads, end)
     fields = fields.replaced("Content-Type", f"multipart/byteranges; boundary={boundary}")
     return Answer(ResponseHead(206, "Partial Content", fields), stream=stream, length=total)
+
+
+def _of_unknown_length(request: RequestHead, candidate: Candidate, fields: Fields) -> Answer:
+    """A part of what no response has told the length of yet: only bytes that are known to exist."""
+    body = candidate.body
+    first, end = partial.span(request.fields) or (0, None)
+    if end is None or not isinstance(body, AssembledBody) or not body.surely_has(Slice(first, end)):
+        raise NotHere
+    fields = fields.without({"content-length"}).replaced("Content-Range", f"bytes {first}-{end - 1}/*")
+    head = ResponseHead(206, "Partial Content", fields)
+    return Answer(head, stream=body.read(Slice(first, end)), length=end - first)
+
+
+class _Multipart:
+    """Several ranges; closing it also gives up what was prepared for one of them and not read."""
+
+    def __init__(self, body: BodySource, slices: tuple[Slice, ...], heads: list[bytes], end: bytes) -> None:
+        self._body = body
+        self._pieces = _multipart(body, slices, heads, end)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        await close_stream(self._pieces)
+        if isinstance(self._body, AssembledBody):
+            await self._body.aclose()
 
 
 async def _multipart(

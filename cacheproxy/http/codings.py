@@ -147,8 +147,7 @@ def upgraded_accept_encoding(
     It is the same text for every client that may be upgraded, so that all of them share one variant; what
     a client cannot read is decoded for it. None where the client forbids or would notice it: another
     method than GET and HEAD, `no-transform`, a range (its offsets count bytes of the coded form), a wish
-    for digests, identity refused (we could not decode for it), a value that cannot be read. None as well
-    where the client's own words mean the same already.
+    for digests, identity refused (we could not decode for it), a value that cannot be read.
 
     `for_lookup` disregards the range: what an upgraded fetch stored may answer it, if it is not coded.
     """
@@ -163,8 +162,6 @@ def upgraded_accept_encoding(
         return None
     ours = ", ".join(wanted)
     own = fields.get("accept-encoding")
-    if own is not None:
-        form = normal_form(own)
-        if form is None or not _accepts(own, IDENTITY) or form == normal_form(ours):
-            return None
+    if own is not None and (normal_form(own) is None or not _accepts(own, IDENTITY)):
+        return None
     return ours

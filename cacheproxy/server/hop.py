@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from cacheproxy.engine.relay import OwnersEnd
-from cacheproxy.engine.serving import close_stream
+from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone
 from cacheproxy.http.dates import format_date
 from cacheproxy.ports import Affinity, Answer, Clock, Exchange

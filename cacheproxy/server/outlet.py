@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 
-from cacheproxy.engine.serving import close_stream
+from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone, StoreError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
 from cacheproxy.http.message import RequestHead

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.errors import StoreError
-from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order
+from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order, Row
 from cacheproxy.store.codec import encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
 from cacheproxy.store.removed import Removed
+from cacheproxy.store.space import InUse
 from cacheproxy.store.write_queue import WriteQueue
 
 _REMOVE = "DELETE FROM entries WHERE entry_id = ?"
@@ -26,9 +27,14 @@ class Changes:
     """`writer` is asked for each time: it is another one once the file was replaced."""
 
     def __init__(
-        self, removed: Removed, writer: Callable[[], WriteQueue], last_entry_id: Callable[[], int]
+        self,
+        removed: Removed,
+        in_use: InUse,
+        writer: Callable[[], WriteQueue],
+        last_entry_id: Callable[[], int],
     ) -> None:
         self._removed = removed
+        self._in_use = in_use
         self._writer = writer
         self._last_entry_id = last_entry_id
 
@@ -60,6 +66,18 @@ class Changes:
         )
         (writer or self._writer()).publish(entry)
         return done
+
+    def put(self, stored: StoredResponse, content: bytes) -> None:
+        """Write a small response; where the disk is behind, what it replaces goes all the same."""
+        self.replace_older(stored)
+        writer = self._writer()
+        if not writer.has_room:
+            return
+        in_use, body_id = self._in_use, stored.body_id
+        if content:
+            in_use.begin_writing(body_id)
+            writer.add_row(Row(stored.entry_id, body_id, 0, content, _heedless))
+        _ = self.publish(stored, len(content), lambda: in_use.end_writing(body_id) if content else None, writer)
 
     async def keep_part(self, stored: StoredResponse) -> bool:
         """Publish what is here of an incomplete response, or of one that is complete now."""
@@ -141,3 +159,7 @@ def _pages(entry_ids: list[int]) -> list[list[int]]:
 
 def _nothing() -> None:
     """What is hidden for good needs no forgetting."""
+
+
+def _heedless(is_committed: bool) -> None:
+    """The entry of a lost row is dropped with it, and tells."""

@@ -47,6 +47,7 @@ class DiskTier:
         caching: CachingOptions,
         recorder: Recorder,
         on_evicted: Callable[[int], None],
+        in_use: InUse | None = None,
     ) -> None:
         self.directory = directory
         self._options = options
@@ -55,8 +56,8 @@ class DiskTier:
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
-        self.changes = Changes(self._removed, lambda: self.writer, lambda: self._last_entry_id)
-        self.in_use = InUse()
+        self.in_use = InUse() if in_use is None else in_use
+        self.changes = Changes(self._removed, self.in_use, lambda: self.writer, lambda: self._last_entry_id)
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
         self._listing: Listing | None = None

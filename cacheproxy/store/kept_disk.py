@@ -50,13 +50,15 @@ class KeptDisk(DiskTier):
         recorder: Recorder,
         tell: Callable[..., None],
     ) -> None:
-        super().__init__(directory, options, caching, recorder, lambda entry_id: tell("evicted", entry_id))
+        self._held = _HeldByWorkers()
+        super().__init__(
+            directory, options, caching, recorder, lambda entry_id: tell("evicted", entry_id), self._held
+        )
         self._tell = tell
         # Unlike any earlier keeper's.
         self.generation = os.getpid() << 16
-        self._held = self.in_use = _HeldByWorkers()
         self.changes = changes = _TellingChanges(
-            self._removed, lambda: self.writer, lambda: self._last_entry_id
+            self._removed, self._held, lambda: self.writer, lambda: self._last_entry_id
         )
         changes.on_forget_all = lambda: tell("forget_all")
 

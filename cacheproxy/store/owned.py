@@ -78,6 +78,11 @@ class OwnedStore(TieredStore):
         self._changes(stored.key)
         return super().begin(stored, length, start=start, is_part=is_part)
 
+    def put(self, stored: StoredResponse, content: bytes) -> Candidate:
+        """Store a small body at once."""
+        self._changes(stored.key)
+        return super().put(stored, content)
+
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         self._changes(stored.key)

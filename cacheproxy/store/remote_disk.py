@@ -38,11 +38,11 @@ class RemoteDisk(DiskTier):
         on_evicted: Callable[[int], None],
         block: int,
     ) -> None:
-        super().__init__(directory, options, caching, recorder, on_evicted)
+        self._told = ToldInUse(self._send)
+        super().__init__(directory, options, caching, recorder, on_evicted, self._told)
         self._block = block
         self._channel: Channel | None = None
         self._generation = 0
-        self._told = self.in_use = ToldInUse(self._send)
         self._remote: RemoteWriter | None = None
 
     def _send(self, *message: object) -> None:

@@ -210,6 +210,11 @@ class RemoteWriter:
     def body_released(self) -> None:
         """The keeper hears of it from ToldInUse."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be sent without waiting."""
+        return self._channel is not None and not self._has_ended and self._queued_bytes <= self._queue_bytes
+
     async def room(self) -> bool:
         """Wait until less is under way; False where the keeper stands still for `STALL_S`, or has gone."""
         if self._has_ended or self._channel is None:

@@ -13,9 +13,9 @@ from cacheproxy.errors import StoreError
 from cacheproxy.http.syntax import is_token
 from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
 from cacheproxy.store.batch import MAX_VARIANTS
-from cacheproxy.store.body_writer import TieredBodyWriter
+from cacheproxy.store.body_writer import ROW_BYTES, TieredBodyWriter
 from cacheproxy.store.disk import DiskTier
-from cacheproxy.store.memory import MemoryTier, weigh
+from cacheproxy.store.memory import MemoryBody, MemoryTier, weigh
 
 log = logging.getLogger("cacheproxy")
 
@@ -58,6 +58,24 @@ class TieredStore:
         if not stored.entry_id:
             place = (self._next_entry_id(), self._disk.next_body_id() if self._disk is not None else 0)
         return TieredBodyWriter(self._memory, self._disk, place, start, limit)
+
+    @property
+    def small_bytes(self) -> int:
+        """What one row holds and memory may keep."""
+        return min(self._memory.object_bytes, ROW_BYTES, self._max_object_bytes)
+
+    def put(self, stored: StoredResponse, content: bytes) -> Candidate:
+        """Store a small body at once: memory has it when this returns, the disk a moment later."""
+        disk = self._disk
+        stored = stored.with_body(
+            self._next_entry_id(), disk.next_body_id() if disk is not None else 0, len(content)
+        )
+        candidate = Candidate(stored, MemoryBody(content), "memory")
+        self._memory.replace_older(stored)
+        self._memory.put(candidate)
+        if disk is not None:
+            disk.changes.put(stored, content)
+        return candidate
 
     async def keep_part(self, stored: StoredResponse) -> Candidate | None:
         """Publish an incomplete response, or one that has just been completed; its rows are in the store."""

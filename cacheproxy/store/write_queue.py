@@ -32,6 +32,10 @@ class WriteQueue(Protocol):
     def body_released(self) -> None:
         """A body is no longer written or read."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the queue takes more without waiting."""
+
     async def room(self) -> bool:
         """Wait until the queue has room; False where the writer stands still."""
 

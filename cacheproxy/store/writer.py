@@ -124,6 +124,11 @@ class Writer:
         self._reclaim_due = True
         self._wake.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the queue takes more without waiting."""
+        return not self._has_ended and self._queued_bytes <= self._options.queue_bytes
+
     async def room(self) -> bool:
         """Wait until the queue has room; False where the writer stands still for `STALL_S`, or has ended."""
         if self._has_ended:

@@ -55,6 +55,7 @@ class OriginResponse:
         self._timing = timing
         self._sender = sender
         self._is_private = connection.is_pinned
+        self._is_public_peer = connection.is_public_peer
 
     @property
     def head(self) -> ResponseHead:
@@ -82,14 +83,22 @@ class OriginResponse:
         """Whether the connection belongs to one client."""
         return self._is_private
 
+    @property
+    def is_public_peer(self) -> bool:
+        """Whether the origin's address is a global one."""
+        return self._is_public_peer
+
     async def read(self) -> bytes:
         """The next piece; empty at the proven end."""
         connection = self._connection
         if connection is None:
             return b""
         try:
-            async with asyncio.timeout(self._request.idle_s):
+            if connection.has_event:
                 event = await connection.next_event()
+            else:
+                async with asyncio.timeout(self._request.idle_s):
+                    event = await connection.next_event()
         except TimeoutError:
             self.close()
             raise UpstreamError(
@@ -107,10 +116,21 @@ class OriginResponse:
             raise
         if isinstance(event, Data):
             return event.piece
+        self._end(connection)
+        return b""
+
+    def _end(self, connection: OriginConnection) -> None:
         self._connection = None
         self._stop_sending()
         self._client.done(connection, self._request.affinity)
-        return b""
+
+    def whole(self) -> bytes | None:
+        """The whole body where it came with the head; after that the response is over."""
+        connection = self._connection
+        content = None if connection is None else connection.rest()
+        if connection is not None and content is not None:
+            self._end(connection)
+        return content
 
     def _stop_sending(self) -> None:
         if self._sender is not None and not self._sender.done():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 
 from cacheproxy.errors import ClientError, ClientGone, StaleConnection, SyntaxFault, UpstreamError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
@@ -56,6 +58,15 @@ class OriginConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         if transport.get_extra_info("sslcontext") is None:
             self._socket = transport.get_extra_info("socket")
+
+    @cached_property
+    def is_public_peer(self) -> bool:
+        """Whether the other end is on the internet."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        try:
+            return peer is not None and ipaddress.ip_address(peer[0].partition("%")[0]).is_global
+        except ValueError:
+            return False
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
@@ -227,6 +238,24 @@ class OriginConnection(asyncio.Protocol):
             await asyncio.get_running_loop().create_future()
             return
         self._transport.write(data)
+
+    @property
+    def has_event(self) -> bool:
+        """Whether `next_event` would return at once."""
+        return bool(self._events)
+
+    def rest(self) -> bytes | None:
+        """All that is left of the body where it is here already, its end included; else None."""
+        events = self._events
+        if not events or not isinstance(events[-1], End):
+            return None
+        pieces = [event.piece for event in events if isinstance(event, Data)]
+        events.clear()
+        self._buffered = 0
+        if self._is_reading_paused and self._transport is not None:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def next_event(self) -> Event:
         """The next event of the response. Raises UpstreamError or ClientGone."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cacheproxy.admin.operations import Operations, canonical_url
+from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import SOCKET_NAME, AdminServer
 from cacheproxy.app import caching_options, max_object
 from cacheproxy.channel import Channel, ChannelLost, Handlers
@@ -19,6 +19,8 @@ from cacheproxy.clock import SystemClock
 from cacheproxy.config.model import Config
 from cacheproxy.engine.relay import Owners
 from cacheproxy.errors import StartError, StoreError
+from cacheproxy.http.uri import TargetUri
+from cacheproxy.policy.rules import placed
 from cacheproxy.ports import Selector, Usage
 from cacheproxy.store.kept_disk import Keeping, KeptDisk
 from cacheproxy.store.memory import MemoryTier
@@ -58,7 +60,7 @@ class _SharedOperations(Operations):
     async def show(self, url: str) -> list[dict[str, object]]:
         """Every stored response of a URL, as its owner has it. Raises SyntaxFault, StoreError."""
         assert self.members is not None
-        key = canonical_url(url)
+        key = self.key(url)
         found: list[dict[str, object]] = await self.members.ask(
             Owners(0, self.members.count).of(key), "show", key
         )
@@ -99,6 +101,7 @@ class Keeper:
             self._snapshot,
             lambda: os.kill(os.getppid(), signal.SIGTERM),
             self._clock,
+            self._key_of,
             self._members,
             self._disk is not None,
         )
@@ -111,6 +114,9 @@ class Keeper:
             lambda: Channel(self._handlers, self._lost), sock=self._places.keeper
         )
         loop.call_later(_JOIN_S, self._settle)
+
+    def _key_of(self, target: TargetUri) -> str:
+        return placed(target, self._config.rules, self._config.texts("cache.drop_query")).key
 
     async def _open_store(self) -> TieredStore:
         config = self._config

@@ -56,8 +56,9 @@ UNKNOWN = AskAgain(Reason.UNKNOWN_CODING)
         ("9110 7.7 no-transform, readable", f"{TEXT} | {GZIP} | Cache-Control: no-transform", "Accept-Encoding: gzip", AsIs()),
         ("issue 3.4 several codings", f"{TEXT} | Content-Encoding: gzip, br", "", UNKNOWN),
         ("issue 3.4 one of two is readable", f"{TEXT} | Content-Encoding: gzip, br", "Accept-Encoding: gzip", UNKNOWN),
-        ("issue 3.4 unknown coding", f"{TEXT} | Content-Encoding: aes128gcm", "", UNKNOWN),
-        ("issue 3.4 not what we asked", f"{TEXT} | Content-Encoding: deflate", "", UNKNOWN),
+        ("9110 8.4 nothing of ours", f"{TEXT} | Content-Encoding: aes128gcm", "", AsIs()),
+        ("9110 8.4 not what we asked", f"{TEXT} | Content-Encoding: deflate", "", AsIs()),
+        ("9110 8.4 malformed, nothing of ours", f"{TEXT} | Content-Encoding: a b", "", AsIs()),
         ("issue 3.4 malformed", f"{TEXT} | Content-Encoding: gzip;q=1", "", UNKNOWN),
         ("9110 14.4 a part", f"{TEXT} | {GZIP} | Content-Range: bytes 0-1/9", "", UNKNOWN),
         (

@@ -1,0 +1,184 @@
+"""Bodies that we hold under another URL: the transfer is ended, and ours is served in its place.
+
+Only what a digest names, and only after the hash of our copy was computed anew. The index lives in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from cachetools import LRUCache
+
+from cacheproxy.caching.combining import StorePart
+from cacheproxy.caching.entry import StoredResponse, Timing
+from cacheproxy.caching.known_bodies import AddressClass, BodyFacts, body_facts, expected_digests, may_share
+from cacheproxy.caching.storing import Store
+from cacheproxy.engine.outcome import Filling, Plan
+from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.streams import close_stream, next_piece
+from cacheproxy.errors import StoreError, UpstreamError
+from cacheproxy.http.digests import Digest, Verifier
+from cacheproxy.http.message import ResponseHead
+from cacheproxy.http.ranges import Slice
+from cacheproxy.ports import Candidate, UpstreamResponse
+from cacheproxy.reasons import Reason
+
+log = logging.getLogger("cacheproxy")
+
+_MAX_KNOWN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    facts: BodyFacts
+    key: str
+    entry_id: int
+
+
+class HeldResponse:
+    """An origin's head with our own copy of its body. Implements `ports.UpstreamResponse`."""
+
+    is_close_delimited = False
+    is_private_connection = False
+
+    def __init__(self, response: UpstreamResponse, candidate: Candidate) -> None:
+        self.head: ResponseHead = response.head
+        self.timing: Timing = response.timing
+        self.length = response.length
+        self.is_public_peer = response.is_public_peer
+        self._host = candidate.stored.key.partition("://")[2].partition("/")[0]
+        self._stream: AsyncIterator[bytes] = candidate.body.read(None)
+
+    async def read(self) -> bytes:
+        """The next piece of our copy."""
+        try:
+            piece = await next_piece(self._stream)
+        except StoreError as error:
+            raise UpstreamError(
+                Reason.CONNECTION_TERMINATED, self._host, str(error), before_head=False
+            ) from error
+        if not piece:
+            await close_stream(self._stream)
+        return piece
+
+    def whole(self) -> None:
+        """It is read piece by piece."""
+        return
+
+    def close(self) -> None:
+        """The stream ends with its generator."""
+
+
+class _Content:
+    """A body that is here but not stored."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.available = len(content)
+
+    def whole(self) -> bytes:
+        """All of it."""
+        return self._content
+
+    async def read(self, part: Slice | None) -> AsyncIterator[bytes]:
+        """All of it, or `part`."""
+        yield self._content if part is None else self._content[part.start : part.end]
+
+
+def is_wrong(key: str, verifier: Verifier) -> bool:
+    """Whether a body does not have a digest that it must have; then the log says so."""
+    mismatch = verifier.mismatch()
+    if mismatch is not None:
+        name = key.partition("?")[0]
+        log.warning("%s: the body does not have its digest (%s); it is not stored", name, mismatch)
+    return mismatch is not None
+
+
+class KnownBodies:
+    """Which digests are held, and where: verified when they were stored, and once more before they are used."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: LRUCache[Digest, _Held] = LRUCache(_MAX_KNOWN)
+
+    def facts(self, plan: Plan, response: UpstreamResponse) -> BodyFacts:
+        """What the head promises of the body that comes."""
+        target = plan.request.target
+        path = "" if target is None else target.path_and_query.partition("?")[0]
+        peer = AddressClass.PUBLIC if response.is_public_peer else AddressClass.PRIVATE
+        return body_facts(plan.request.fields, response.head, path, peer)
+
+    def put(self, plan: Plan, response: UpstreamResponse, stored: StoredResponse, content: bytes) -> Filling:
+        """Store a body that came with its head, if it has the digests that it must have: nobody needs to wait."""
+        facts = self.facts(plan, response)
+        if facts.digests:
+            verifier = Verifier(facts.digests)
+            verifier.update(content)
+            if is_wrong(plan.key, verifier):
+                candidate = Candidate(stored, _Content(content), "flight")
+                return Filling(candidate, response.head, None, len(content), Reason.DIGEST_MISMATCH, content)
+        candidate = self._parts.store.put(stored, content)
+        return Filling(candidate, response.head, None, len(content), Reason.STORED, content)
+
+    def add(self, facts: BodyFacts, verifier: Verifier, candidate: Candidate) -> None:
+        """A body was stored whole, and has the digests that were promised."""
+        stored = candidate.stored
+        facts = replace(facts, digests=verifier.computed(), length=stored.length)
+        for digest in facts.digests:
+            self._known[digest] = _Held(facts, stored.key, stored.entry_id)
+
+    async def has_its_digests(self, candidate: Candidate) -> bool:
+        """Whether a body that came in parts has what its head and name promise; else it is dropped."""
+        stored = candidate.stored
+        path = "/" + stored.key.partition("://")[2].partition("/")[2].partition("?")[0]
+        verifier = Verifier(expected_digests(stored.head, path))
+        if verifier.expected:
+            await _read_through(candidate, verifier)
+            if is_wrong(stored.key, verifier):
+                self._parts.store.discard(candidate)
+                return False
+        return True
+
+    async def instead(
+        self, plan: Plan, response: UpstreamResponse, verdict: Store | StorePart
+    ) -> UpstreamResponse:
+        """The response, or the same with our copy of its body; then the transfer has been ended."""
+        if isinstance(verdict, StorePart) or response.length is None or response.is_private_connection:
+            return response
+        facts = self.facts(plan, response)
+        for digest in facts.digests:
+            held = self._known.get(digest)
+            if held is None or held.key == plan.key or not may_share(facts, held.facts, response.length):
+                continue
+            candidate = await self._verified(held)
+            if candidate is None:
+                del self._known[digest]
+                continue
+            log.info("%s: served from the copy under another URL", plan.key.partition("?")[0])
+            ours = HeldResponse(response, candidate)
+            response.close()
+            return ours
+        return response
+
+    async def _verified(self, held: _Held) -> Candidate | None:
+        verifier = Verifier(held.facts.digests)
+        try:
+            for candidate in await self._parts.store.lookup(held.key):
+                if candidate.stored.entry_id != held.entry_id or candidate.stored.held is not None:
+                    continue
+                await _read_through(candidate, verifier)
+                return candidate if verifier.mismatch() is None else None
+        except StoreError:
+            log.debug("a known body cannot be read", exc_info=True)
+        return None
+
+
+async def _read_through(candidate: Candidate, verifier: Verifier) -> None:
+    stream = candidate.body.read(None)
+    try:
+        async for piece in stream:
+            verifier.update(piece)
+    finally:
+        await close_stream(stream)

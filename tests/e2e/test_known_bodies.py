@@ -1,0 +1,71 @@
+"""A body that we hold under another URL is not fetched again; a digest that is wrong keeps a body out (RFC 9530)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from cacheproxy.app import App
+from tests.conftest import Connect
+from tests.support.client import RawClient
+from tests.support.origin import Origin, Received, Wire, response
+
+MIB = 1024 * 1024
+BODY = hashlib.shake_128(b"known").digest(3 * MIB)
+FRESH = "Cache-Control: max-age=600"
+
+
+def digest(body: bytes) -> str:
+    return f"Repr-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def slow(origin: Origin, fields: tuple[str, ...], sent: list[int]) -> Callable[[Received, Wire], object]:
+    """Sends its body in pieces, as fast as they are taken, and counts them."""
+
+    async def route(received: Received, wire: Wire) -> None:
+        sent.append(0)
+        head = "\r\n".join(("HTTP/1.1 200 OK", *fields, f"Content-Length: {len(BODY)}"))
+        await wire.send(head.encode() + b"\r\n\r\n")
+        for at in range(0, len(BODY), 65536):
+            await wire.send(BODY[at : at + 65536])
+            sent[-1] += 65536
+            await asyncio.sleep(0)
+
+    return route
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_shared"),
+    [((), True), (("Authorization: Basic eDp5",), False), (("Cookie: a=b",), False)],
+)
+async def test_the_same_body_under_another_url(
+    origin: Origin, proxy: App, client: RawClient, connect: Connect, extra: tuple[str, ...], is_shared: bool
+) -> None:
+    fields = (FRESH, "Cache-Control: public", digest(BODY), 'ETag: "a"', "Content-Type: application/x")
+    first: list[int] = []
+    second: list[int] = []
+    origin.routes["/one"] = slow(origin, fields, first)
+    origin.routes["/two"] = slow(origin, fields, second)
+    assert (await client.get(origin.url("/one"))).body == BODY
+    while len(proxy.engine.flights):
+        await asyncio.sleep(0)
+    got = await (await connect(proxy)).get(origin.url("/two"), *extra)
+    assert got.body == BODY
+    assert (proxy.counters.origin_bytes < 2 * len(BODY) - MIB) is is_shared
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_a_wrong_digest_is_not_stored(
+    origin: Origin, client: RawClient, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    caplog.set_level(logging.WARNING, "cacheproxy")
+    origin.routes["/a"] = response(BODY[:size], FRESH, digest(b"other"))
+    for n in (1, 2):
+        assert (await client.get(origin.url("/a"))).body == BODY[:size]
+        assert origin.count() == n
+    assert "does not have its digest" in caplog.text
