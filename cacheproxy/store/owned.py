@@ -39,9 +39,8 @@ class _Lent(LRUCache[str, bool]):
 
 
 class OwnedStore(TieredStore):
-    """`owns` tells this worker's keys; `recall` has the other workers drop their copies of a key, soon.
-
-    `ask_owner` has the owner of a key invalidate it, soon.
+    """`owns` tells this worker's keys. `recall` has the other workers drop their copies of a key, soon; `may_lend`
+    says whether it can. `ask_owner` has the owner of a key invalidate it, soon.
     """
 
     def __init__(
@@ -51,12 +50,14 @@ class OwnedStore(TieredStore):
         max_object_bytes: int,
         block: int,
         owns: Callable[[str], bool],
+        may_lend: Callable[[], bool],
         recall: Callable[[str], None],
         ask_owner: Callable[[str], None],
     ) -> None:
         super().__init__(memory, disk, max_object_bytes)
         self._last_entry_id = block << BLOCK_BITS
         self._owns = owns
+        self._may_lend = may_lend
         self._recall = recall
         self._ask_owner = ask_owner
         self._lent = _Lent(recall)
@@ -104,7 +105,7 @@ class OwnedStore(TieredStore):
 
     def lend(self, key: str, content: bytes) -> tuple[int, bytes] | None:
         """What another worker needs to keep a copy: of the response under `key` whose body in memory is `content`."""
-        if len(content) > self._memory.object_bytes or not self._owns(key):
+        if len(content) > self._memory.object_bytes or not self._owns(key) or not self._may_lend():
             return None
         for candidate in self._memory.find(key):
             if candidate.body.whole() is content and candidate.stored.held is None:
@@ -150,7 +151,7 @@ class OwnedStore(TieredStore):
         self, key: str, entry_id: int, head: bytes, content: bytes, options: CachingOptions, drops: int
     ) -> None:
         """Keep a copy of what the owner answered with, unless copies were dropped since `drops`."""
-        if drops != self.drops or len(content) > self._memory.object_bytes:
+        if drops != self.drops or len(content) > self._memory.object_bytes or not self._may_lend():
             return
         try:
             stored = decode(
@@ -169,13 +170,17 @@ class OwnedStore(TieredStore):
 
     def drop_copies(self, selector: Selector) -> None:
         """Forget the copies of others' responses that `selector` means."""
-        self.drops += 1
         if selector.urls:
+            self.drops += 1
             for key in selector.urls:
                 if not self._owns(key):
                     self._memory.drop_key(key)
-            return
-        matches = matcher(selector)
+        else:
+            self.drop_copies_where(matcher(selector))
+
+    def drop_copies_where(self, matches: Callable[[str], bool]) -> None:
+        """Forget the copies of others' responses whose key matches."""
+        self.drops += 1
         for candidate in list(self._memory):
             key = candidate.stored.key
             if not self._owns(key) and matches(key):

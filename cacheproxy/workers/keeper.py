@@ -37,6 +37,7 @@ log = logging.getLogger("cacheproxy")
 
 _JOIN_S = 5.0
 _LEAVE_S = 20.0
+_COUNTS_S = 5.0
 
 
 @dataclass(slots=True)
@@ -183,7 +184,7 @@ class Keeper:
         return {
             **(keeping.handlers if keeping is not None else {}),
             "hello": hello,
-            "joined": self._join,
+            "joined": lambda number: self._join(channel, number),
             "counts": lambda counts: self._counted(channel, counts),
             "log": self._write_log,
             "recall": others("recall"),
@@ -192,7 +193,9 @@ class Keeper:
             "drained": lambda: self._drained(channel),
         }
 
-    def _join(self, number: int) -> None:
+    def _join(self, channel: Channel, number: int) -> None:
+        # It does not know what it, or its predecessor, has lent: nobody may keep that.
+        self._members.tell("recall_all", number, but=channel)
         self._joined.add(number)
         if len(self._joined) == self._members.count:
             self._settle()
@@ -248,7 +251,7 @@ class Keeper:
         shown: list[dict[str, object]] = []
         for member in self._members.present:
             try:
-                member.counts, more = await member.channel.call("counts")
+                member.counts, more = await member.channel.call("counts", timeout_s=_COUNTS_S)
             except ChannelLost:
                 more = {}
             sums.update(more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cacheproxy.tasks import TaskGroup
 
 _RETRY_S = 0.05
 _LOG_BYTES = 4 * 1024 * 1024
+_OWED = 10_000
 
 
 class Link:
@@ -32,6 +34,7 @@ class Link:
         self._on_lost = on_lost
         self._handlers: Handlers = {}
         self._channel: Channel | None = None
+        self._owed: deque[tuple[object, ...]] = deque(maxlen=_OWED)
         self._joined: asyncio.Event = asyncio.Event()
         self._is_closed = False
         self._tasks = TaskGroup("keeper")
@@ -59,6 +62,8 @@ class Link:
             self._channel = channel
             self._on_joined(channel, generation)
             channel.send("joined", self._number)
+            while self._owed:
+                channel.send(*self._owed.popleft())
             self._joined.set()
             await lost.wait()
             self._channel = None
@@ -67,12 +72,19 @@ class Link:
     @property
     def is_open(self) -> bool:
         """Whether a keeper is there."""
-        return self._channel is not None
+        return self._channel is not None and self._channel.is_open
 
     def send(self, *message: object) -> None:
         """Tell the keeper; dropped where there is none."""
         if self._channel is not None:
             self._channel.send(*message)
+
+    def send_surely(self, *message: object) -> None:
+        """Tell the keeper, or the next one."""
+        if self._channel is not None and self._channel.is_open:
+            self._channel.send(*message)
+        else:
+            self._owed.append(message)
 
     def send_log(self, lines: str) -> bool:
         """Access-log lines; False where the keeper is not there or far behind."""

@@ -12,6 +12,7 @@ from cacheproxy.telemetry.counters import Counters
 from cacheproxy.telemetry.summing import Values, add
 
 _PATIENCE_S = 10.0
+_ANSWER_S = 600.0
 
 
 class Member:
@@ -68,18 +69,20 @@ class Members:
 
     async def ask(self, number: int, name: str, *arguments: Any) -> Any:
         """A worker's answer; where it is being replaced, its replacement's. Raises StoreError."""
+        while True:
+            member = await self._present_one(number)
+            try:
+                return await member.channel.call(name, *arguments, timeout_s=_ANSWER_S)
+            except ChannelLost:
+                if member.channel.is_open:
+                    raise
+
+    async def _present_one(self, number: int) -> Member:
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                while True:
-                    member = self._present.get(number)
-                    if member is None:
-                        await self._arrival.wait()
-                        continue
-                    try:
-                        return await member.channel.call(name, *arguments, timeout_s=600.0)
-                    except ChannelLost:
-                        # Its end is known to everybody in a moment.
-                        await asyncio.sleep(0)
+                while (member := self._present.get(number)) is None or not member.channel.is_open:
+                    await self._arrival.wait()
+                return member
         except TimeoutError:
             raise StoreError(f"worker {number} is not there, and no other has taken its place") from None
 

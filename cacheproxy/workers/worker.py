@@ -62,6 +62,8 @@ class Worker(App):
     # what App asks for
 
     def _take_place(self) -> list[socket.socket]:
+        # First to be opened, last to be closed: the store still writes over it.
+        self._closers.append(self._link.close)
         return self._seat.places.clients
 
     def _disk_tier(self, options: WriterOptions, memory: MemoryTier) -> DiskTier:
@@ -77,14 +79,13 @@ class Worker(App):
             self._max_object(),
             self._seat.block,
             self._owners.owns,
+            lambda: self._link.is_open,
             lambda key: self._link.send("recall", key),
-            lambda key: self._link.send("invalidate", key),
+            lambda key: self._link.send_surely("invalidate", key),
         )
         return self._owned
 
     def _open_access_log(self) -> None:
-        # The link is closed after whatever still logs.
-        self._closers.append(self._link.close)
         if self.config.text("log.access"):
             relayed = RelayedAccessLog(self._link.send_log, with_query=self.config.switch("log.query"))
             self.counters.on_finished = relayed.record
@@ -133,11 +134,14 @@ class Worker(App):
     # the keeper
 
     def _joined(self, channel: Channel, generation: int) -> None:
+        self._owned.drop_copies(Selector(everything=True))
         if self._disk is not None:
             self._disk.attach(channel, generation)
 
     def _left(self) -> None:
         log.warning("the store's process has gone; nothing is stored until another takes its place")
+        # Nobody could call them back.
+        self._owned.drop_copies(Selector(everything=True))
         if self._disk is not None:
             self._disk.detach()
 
@@ -150,6 +154,9 @@ class Worker(App):
         return {
             **(self._disk.handlers if self._disk is not None else {}),
             "recall": lambda key: self._owned.drop_copies(Selector(urls=(key,))),
+            "recall_all": lambda owner: self._owned.drop_copies_where(
+                lambda key: self._owners.of(key) == owner
+            ),
             "invalidate": self._invalidate,
             "purge": self._purge,
             "drop": self._drop,
