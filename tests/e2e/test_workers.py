@@ -426,3 +426,27 @@ async def test_what_a_client_says_about_hops_is_not_believed(
     log = (tmp_path / "cache" / "access.log").read_text()
     assert "203.0.113.9" not in log
     assert log.count(" 127.0.0.1 TCP_") == 64
+
+
+async def test_a_small_disk_is_shared_and_stays_within_its_size(
+    origin: Origin, start: Start, tmp_path: Path
+) -> None:
+    bodies = {f"/{number}": os.urandom(700_000) for number in range(60)}
+    for path, body in bodies.items():
+        origin.routes[path] = response(body, FRESH)
+    proxy = await start("--disk", "16MiB", "--memory", "4MiB", workers=int(os.environ.get("W", "4")))
+    clients = [await connect(proxy) for _ in range(8)]
+
+    async def fetch(client: RawClient, offset: int) -> None:
+        for number in range(60):
+            path = f"/{(number + offset) % 60}"
+            assert (await client.get(origin.url(path))).body == bodies[path]
+
+    await asyncio.gather(*(fetch(client, at * 7) for at, client in enumerate(clients)))
+    shown = await stats(proxy)
+    assert shown["disk_bytes"] <= 16 * 1024 * 1024
+    assert shown["store_failures"] == 0
+    assert shown["requests"] == 480
+    assert shown["hits"] + shown["collapsed"] > 0
+    assert await asyncio.to_thread(proxy.stop) == 0
+    assert (tmp_path / "cache" / "cache.db").stat().st_size <= 17 * 1024 * 1024
