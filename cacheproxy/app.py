@@ -9,12 +9,9 @@ import resource
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from cacheproxy import __version__
 from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import AdminServer
 from cacheproxy.caching.abandonment import AbandonOptions
@@ -59,6 +56,24 @@ def default_directory() -> Path:
     return Path(base) / "cacheproxy"
 
 
+def max_object(config: Config) -> int:
+    """The largest body that is stored."""
+    return config.number("cache.max_object") or config.number("cache.disk") // 4 or 2**62
+
+
+def caching_options(config: Config) -> CachingOptions:
+    """What RFC 9111 leaves to the operator."""
+    return CachingOptions(
+        set_cookie=SetCookie(config.text("cache.set_cookie")),
+        heuristic_fraction=config.seconds("cache.heuristic_fraction"),
+        heuristic_max_s=config.seconds("cache.heuristic_max"),
+        name_lifetime_s=config.seconds("cache.name_lifetime"),
+        drop_query=config.texts("cache.drop_query"),
+        overrides=overrides_from(config.rules),
+        stale_disconnected_s=config.seconds("cache.stale_disconnected"),
+    )
+
+
 class App:
     """A proxy. `start()`, wait on `stopped`, `close()`; `addresses` tells where it listens."""
 
@@ -79,7 +94,7 @@ class App:
     async def start(self) -> None:
         """Take the directory and the ports, open the store, accept connections. Raises StartError."""
         os.umask(0o077)
-        _raise_file_limit()
+        raise_file_limit()
         logging.getLogger("cacheproxy").setLevel(self.config.text("log.level").upper())
         try:
             await self._start()
@@ -89,11 +104,7 @@ class App:
 
     async def _start(self) -> None:
         config = self.config
-        sockets: list[socket.socket] = []
-        lock = CacheDirectory(self.directory)
-        self._closers.append(lock.close)
-        for text in config.texts("listen.addresses"):
-            sockets += bind(*parse_listen(text))
+        sockets = self._take_place()
         self.addresses = [sock.getsockname()[:2] for sock in sockets]
         self.store = await self._open_store()
         self._closers.append(self.store.close)
@@ -141,12 +152,29 @@ class App:
             return await open_destination(request, client, access, dialler, via)
 
         options = self._connection_options()
+        await self._before_listening(options)
         self.hot = self._hot_path(options)
         self.listener = listener = Listener(
             Services(self.engine.handle, open_tunnel, self._clock, self.counters, options, hot=self.hot)
         )
-        await listener.start(sockets, drain_s)
+        await listener.start(sockets, drain_s, *self._accept_at_once)
         self._closers.append(listener.close)
+        await self._open_to_operators()
+
+    # what a worker among several does otherwise
+
+    _accept_at_once: tuple[int, ...] = ()
+
+    def _take_place(self) -> list[socket.socket]:
+        """The directory, and the sockets to listen on."""
+        lock = CacheDirectory(self.directory)
+        self._closers.append(lock.close)
+        return bind_all(self.config)
+
+    async def _before_listening(self, options: ConnectionOptions) -> None:
+        """The engine is there; clients are not served yet."""
+
+    async def _open_to_operators(self) -> None:
         admin = AdminServer(self._operations(), self.directory)
         try:
             await admin.start()
@@ -179,27 +207,24 @@ class App:
             options = WriterOptions(
                 disk_bytes, config.number("cache.keep_free"), config.number("cache.write_queue")
             )
-            disk = DiskTier(self.directory, options, self._caching(), self.counters, memory.drop)
+            disk = self._disk_tier(options, memory)
             try:
                 await disk.open()
             except StoreError as error:
                 raise StartError(str(error)) from None
+        return self._tiered(memory, disk)
+
+    def _disk_tier(self, options: WriterOptions, memory: MemoryTier) -> DiskTier:
+        return DiskTier(self.directory, options, self._caching(), self.counters, memory.drop)
+
+    def _tiered(self, memory: MemoryTier, disk: DiskTier | None) -> TieredStore:
         return TieredStore(memory, disk, self._max_object())
 
     def _max_object(self) -> int:
-        return self.config.number("cache.max_object") or self.config.number("cache.disk") // 4 or 2**62
+        return max_object(self.config)
 
     def _caching(self) -> CachingOptions:
-        config = self.config
-        return CachingOptions(
-            set_cookie=SetCookie(config.text("cache.set_cookie")),
-            heuristic_fraction=config.seconds("cache.heuristic_fraction"),
-            heuristic_max_s=config.seconds("cache.heuristic_max"),
-            name_lifetime_s=config.seconds("cache.name_lifetime"),
-            drop_query=config.texts("cache.drop_query"),
-            overrides=overrides_from(config.rules),
-            stale_disconnected_s=config.seconds("cache.stale_disconnected"),
-        )
+        return caching_options(self.config)
 
     def _open_access_log(self) -> None:
         loop = asyncio.get_running_loop()
@@ -287,60 +312,16 @@ class App:
                 await result
 
 
-def _raise_file_limit() -> None:
+def bind_all(config: Config) -> list[socket.socket]:
+    """Listening sockets for every address of `listen.addresses`. Raises StartError."""
+    return [sock for text in config.texts("listen.addresses") for sock in bind(*parse_listen(text))]
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets this process have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):
             log.debug("the limit on open files stays at %s", soft)
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What `serve` prints once it listens."""
-
-    addresses: list[tuple[str, int]]
-    directory: Path
-    memory: str
-    disk: str
-
-    def __str__(self) -> str:
-        where = ", ".join(
-            f"http://{f'[{host}]' if ':' in host else host}:{port}" for host, port in self.addresses
-        )
-        return (
-            f"cacheproxy {__version__} listens on {where}\n"
-            f"  cache: {self.directory} (memory {self.memory}, disk {self.disk})\n"
-            f"  try:   curl -x {where.partition(',')[0]} http://deb.debian.org/debian/README\n"
-        )
-
-
-async def serve(config: Config, directory: Path) -> None:
-    """Run until SIGINT, SIGTERM or `stop`; a second signal ends at once. Raises StartError."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    app = App(config, directory)
-    await app.start()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if app.stopped.is_set():
-            # The second one: the operator does not want to wait. SQLite and the lock survive this.
-            os._exit(130)
-        app.stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    sys.stderr.write(
-        str(
-            Greeting(
-                app.addresses,
-                directory,
-                config.show("cache.memory").strip('"'),
-                config.show("cache.disk").strip('"'),
-            )
-        )
-    )
-    sys.stderr.flush()
-    await app.stopped.wait()
-    await app.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # struct tcp_info of Linux: tcpi_bytes_acked and tcpi_bytes_received are two u64 at byte 120.
@@ -30,14 +31,15 @@ def kernel_bytes(sock: socket.socket | None) -> tuple[int, int] | None:
     return acked, received
 
 
-def bind_unix(path: Path) -> socket.socket:
+def bind_unix(path: Path, backlog: int = 64) -> socket.socket:
     """A listening Unix socket at `path`, replacing what is there; only its owner may connect. Raises OSError."""
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
-        _by_directory(path, sock.bind)
-        sock.listen(64)
+        with address_unix(path) as address:
+            sock.bind(address)
+        sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
@@ -51,17 +53,20 @@ def connect_unix(path: Path, timeout_s: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(timeout_s)
     try:
-        _by_directory(path, sock.connect)
+        with address_unix(path) as address:
+            sock.connect(address)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _by_directory(path: Path, act: Callable[[str], None]) -> None:
+@contextmanager
+def address_unix(path: Path) -> Iterator[str]:
+    """A name for the Unix socket at `path` that the kernel takes, however deep it lies. Raises OSError."""
     # A Unix socket's name is at most 107 bytes; through a descriptor of its directory any depth will do.
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        act(f"/proc/self/fd/{directory}/{path.name}" if len(os.fsencode(path)) > 100 else str(path))
+        yield f"/proc/self/fd/{directory}/{path.name}" if len(os.fsencode(path)) > 100 else str(path)
     finally:
         os.close(directory)

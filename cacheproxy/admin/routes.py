@@ -49,7 +49,8 @@ def _error(status: int, text: str) -> web.Response:
 class AdminServer:
     """Serves `operations` on DIR/admin.sock."""
 
-    def __init__(self, operations: Operations, directory: Path) -> None:
+    def __init__(self, operations: Operations, directory: Path, *, unlinks: bool = True) -> None:
+        self._unlinks = unlinks
         self._operations = operations
         self._path = directory / SOCKET_NAME
         self._runner: web.AppRunner | None = None
@@ -74,9 +75,10 @@ class AdminServer:
         await web.SockSite(self._runner, sock).start()
 
     async def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket, unless somebody else will."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._runner is not None and self._unlinks:
             self._path.unlink(missing_ok=True)
 
     async def _stats(self, request: web.Request) -> web.StreamResponse:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from pathlib import Path
 
 import click
 
-from cacheproxy.app import serve as run
 from cacheproxy.cli.main import cache_dir_option, cli, config_options
 from cacheproxy.config.load import load
 from cacheproxy.errors import ConfigError, StartError
+from cacheproxy.workers.serve import serve as run
 
 
 def usage_error(error: ConfigError) -> click.UsageError:
@@ -29,6 +28,9 @@ def usage_error(error: ConfigError) -> click.UsageError:
 @config_options
 @cache_dir_option
 @click.option("--memory", metavar="SIZE", help="Memory for hot stored responses.  [default: 256MiB]")
+@click.option(
+    "--workers", metavar="N|auto", help="Worker processes; auto: one for each processor.  [default: 1]"
+)
 @click.option("--disk", metavar="SIZE", help="Largest size of the cache file.  [default: 10GiB]")
 def serve(
     listen: tuple[str, ...],
@@ -37,6 +39,7 @@ def serve(
     directory: Path,
     memory: str | None,
     disk: str | None,
+    workers: str | None,
 ) -> None:
     """Run the proxy until Ctrl-C, SIGTERM or `cacheproxy stop`."""
     given = list(options)
@@ -46,6 +49,8 @@ def serve(
         given.append(f"cache.memory={memory}")
     if disk is not None:
         given.append(f"cache.disk={disk}")
+    if workers is not None:
+        given.append(f"server.workers={0 if workers == 'auto' else workers}")
     try:
         config = load(config_file, given)
     except ConfigError as error:
@@ -55,6 +60,6 @@ def serve(
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     try:
-        asyncio.run(run(config, directory.absolute()))
+        run(config, directory.absolute())
     except StartError as error:
         raise click.ClickException(str(error)) from None

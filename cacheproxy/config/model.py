@@ -105,6 +105,13 @@ SETTINGS: tuple[Setting, ...] = (
         "server.max_connections", Kind.NUMBER, 20_000, "client connections at once; more are closed", low=1
     ),
     Setting(
+        "server.workers",
+        Kind.NUMBER,
+        1,
+        "worker processes that share ports, cache and limits; 0: one for each processor",
+        high=64,
+    ),
+    Setting(
         "cache.memory",
         Kind.SIZE,
         256 * _MIB,
@@ -246,6 +253,10 @@ class Config:
         self._values = values
         self.rules = rules
         self.explicit = explicit
+
+    def with_values(self, values: dict[str, SettingValue]) -> Config:
+        """The same but for some settings."""
+        return Config({**self._values, **values}, self.rules, self.explicit)
 
     def _get(self, name: str) -> SettingValue:
         return self._values.get(name, BY_NAME[name].default)

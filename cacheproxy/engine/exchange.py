@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from cacheproxy.caching.key import bypass_reason
 from cacheproxy.engine.admission import admit
 from cacheproxy.engine.flight import Flights
@@ -9,13 +11,14 @@ from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.hot import HotEngine
 from cacheproxy.engine.lookup import Lookup
 from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.relay import Owners, OwnersEnd, Relay, SharedStore
 from cacheproxy.errors import ClientError, StoreError
 from cacheproxy.http.dates import format_date
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.status_fields import cache_status
 from cacheproxy.http.uri import TargetUri
-from cacheproxy.ports import Answer, Exchange, Selector
+from cacheproxy.ports import Answer, Exchange, Selector, Upstream
 from cacheproxy.reasons import Reason
 
 
@@ -26,7 +29,22 @@ class Engine:
         self._parts = parts
         self.flights = Flights(parts)
         self._forwarder = Forwarder(parts, self.flights)
+        # Several workers: what others own, and how to purge in all of them.
+        self.relay: Relay | None = None
+        self.purge_everywhere: Callable[[Selector], Awaitable[int]] | None = None
         self.hot = HotEngine(parts, self.flights, self._forwarder.keep_codings)
+
+    def join(
+        self,
+        owners: Owners,
+        siblings: Upstream,
+        store: SharedStore,
+        purge_everywhere: Callable[[Selector], Awaitable[int]],
+    ) -> OwnersEnd:
+        """Be one of several workers; the owner's end of what the others pass on to this one."""
+        self.relay = Relay(self._forwarder, self.flights, owners, siblings, store)
+        self.purge_everywhere = purge_everywhere
+        return OwnersEnd(self._forwarder, store)
 
     async def handle(self, exchange: Exchange) -> Answer:
         """The answer to one request. Its stream must be closed."""
@@ -42,6 +60,8 @@ class Engine:
         assert request.target is not None
         record.hierarchy = f"HIER_DIRECT/{request.target.origin.host}"
         bypass = _bypass(exchange)
+        if self.relay is not None and (relayed := await self.relay.answer(exchange, bypass)) is not None:
+            return relayed
         if bypass is not None:
             return await self._forwarder.forward(exchange, bypass)
         return await Lookup(self._forwarder, self.flights, exchange).run()
@@ -54,7 +74,11 @@ class Engine:
         assert exchange.head.target is not None
         key = self.key_of(exchange.head.target)
         try:
-            count = await self.purge(Selector(urls=(key,)), dry_run=False, soft=False)
+            selector = Selector(urls=(key,))
+            if self.purge_everywhere is not None:
+                count = await self.purge_everywhere(selector)
+            else:
+                count = await self.purge(selector, dry_run=False, soft=False)
         except StoreError as error:
             detail = f"the store cannot be written: {error}"
             raise ClientError(500, detail, kind=Reason.PROXY_INTERNAL_ERROR) from error

@@ -23,7 +23,7 @@ from cacheproxy.ports import Answer, Exchange, Interim, UpstreamRequest, Upstrea
 from cacheproxy.reasons import Reason
 
 
-class _ResponseStream:
+class ResponseStream:
     """A response's body for its one client; closing it gives the response up."""
 
     def __init__(self, response: UpstreamResponse) -> None:
@@ -113,7 +113,7 @@ class Forwarder:
         if content is not None:
             # One write, and nothing to wait for.
             return Answer(head, content=content, length=outcome.response.length)
-        return Answer(head, stream=_ResponseStream(outcome.response), length=outcome.response.length)
+        return Answer(head, stream=ResponseStream(outcome.response), length=outcome.response.length)
 
     def filling_answer(self, outcome: Filling, reason: Reason) -> Answer:
         """The answer for the client whose request started a flight: all that the origin sent, cookies too."""

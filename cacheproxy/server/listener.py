@@ -70,12 +70,18 @@ class Listener:
         self._server = ConnectionServer(services)
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, sockets: list[socket.socket], drain_s: float) -> None:
-        """Accept on `sockets`, which belong to the listener from now on."""
+    async def start(self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _BACKLOG) -> None:
+        """Accept on `sockets`, which belong to the listener from now on.
+
+        `accept_at_once`: how many at a turn of the loop. Where processes share the sockets each leaves some.
+        """
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=drain_s)
         await self._runner.setup()
         for sock in sockets:
-            await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
+            await web.SockSite(self._runner, sock, backlog=accept_at_once).start()
+            if accept_at_once != _BACKLOG:
+                # asyncio has one number for both; the queue keeps its length.
+                sock.listen(_BACKLOG)
 
     @property
     def connections(self) -> int:

@@ -11,7 +11,7 @@ from cacheproxy.ports import Candidate
 from cacheproxy.store.batch import Row
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryBody, MemoryTier
-from cacheproxy.store.writer import Writer
+from cacheproxy.store.write_queue import WriteQueue
 
 ROW_BYTES = 256 * 1024
 
@@ -82,7 +82,7 @@ class TieredBodyWriter:
                 self._fail()
                 return
 
-    def _cut_row(self, writer: Writer, size: int) -> None:
+    def _cut_row(self, writer: WriteQueue, size: int) -> None:
         joined = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         data, rest = (joined, b"") if len(joined) == size else (joined[:size], joined[size:])
         self._pieces = [rest] if rest else []

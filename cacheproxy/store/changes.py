@@ -14,7 +14,7 @@ from cacheproxy.store.eviction import weight
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.space import InUse
-from cacheproxy.store.writer import Writer
+from cacheproxy.store.write_queue import WriteQueue
 
 _REMOVE = "DELETE FROM entries WHERE entry_id = ?"
 _MARK_STALE = "UPDATE entries SET stale = 1 WHERE entry_id = ?"
@@ -32,7 +32,7 @@ class Changes:
         removed: Removed,
         in_use: InUse,
         ranking: Callable[[], Ranking],
-        writer: Callable[[], Writer],
+        writer: Callable[[], WriteQueue],
         last_entry_id: Callable[[], int],
     ) -> None:
         self._removed = removed
@@ -42,7 +42,7 @@ class Changes:
         self._last_entry_id = last_entry_id
 
     def publish(
-        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: Writer | None
+        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: WriteQueue | None
     ) -> asyncio.Future[bool]:
         """Make a response visible whose `held_bytes` are on their way; the future tells whether it is."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

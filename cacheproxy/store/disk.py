@@ -25,6 +25,7 @@ from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, scalar, set_aside
 from cacheproxy.store.space import InUse, WriterOptions
+from cacheproxy.store.write_queue import WriteQueue
 from cacheproxy.store.writer import Writer
 from cacheproxy.tasks import TaskGroup
 
@@ -49,6 +50,7 @@ class DiskTier:
         caching: CachingOptions,
         recorder: Recorder,
         on_evicted: Callable[[int], None],
+        in_use: InUse | None = None,
     ) -> None:
         self.directory = directory
         self._options = options
@@ -58,7 +60,7 @@ class DiskTier:
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
         self.ranking = Ranking(0.0, Ghosts())
-        self.in_use = InUse()
+        self.in_use = InUse() if in_use is None else in_use
         self.changes = Changes(
             self._removed,
             self.in_use,
@@ -72,7 +74,7 @@ class DiskTier:
         self._writing: asyncio.Task[None] | None = None
         self._is_recovering = False
         self._is_closed = False
-        self.writer: Writer
+        self.writer: WriteQueue
         self._last_entry_id = 0
 
     # life
@@ -212,6 +214,11 @@ class DiskTier:
         """A body is read no longer."""
         if self.in_use.unpin(body_id):
             self.writer.body_released()
+
+    async def pinned(self, body_id: int) -> None:
+        """Return once a body pinned just now cannot be reclaimed any more. Raises StoreError where it is too late."""
+        if body_id in self.in_use.going:
+            raise StoreError("the body is just being evicted")
 
     def body_of(self, stored: StoredResponse) -> DiskBody:
         """The body on disk, as far as it is here."""

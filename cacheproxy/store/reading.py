@@ -131,6 +131,9 @@ class RowSource(Protocol):
     def pin(self, body_id: int) -> None:
         """Keep the rows of a body that is being read."""
 
+    async def pinned(self, body_id: int) -> None:
+        """Return once a body pinned just now cannot be reclaimed any more. Raises StoreError where it is too late."""
+
     def unpin(self, body_id: int) -> None:
         """A body is read no longer."""
 
@@ -159,6 +162,7 @@ class DiskBody:
         start, end = (0, self._length) if part is None else (part.start, part.end)
         self._source.pin(self._body_id)
         try:
+            await self._source.pinned(self._body_id)
             while start < end:
                 piece = await self._source.read_row(self._body_id, start)
                 if len(piece) > end - start:

@@ -66,6 +66,8 @@ class InUse:
     def __init__(self) -> None:
         self._writers: Counter[int] = Counter()
         self._readers: Counter[int] = Counter()
+        # Bodies whose rows the transaction under way deletes: it is too late to begin reading them.
+        self.going: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._writers) + len(self._readers)
@@ -187,6 +189,8 @@ class Space:
             except sqlite3.Error:
                 log.debug("rollback failed", exc_info=True)
             raise
+        finally:
+            self._in_use.going.clear()
         evicted, self._evicted, self._taken = self._evicted, [], []
         for entry_id in evicted:
             self._on_evicted(entry_id)
@@ -209,6 +213,7 @@ class Space:
             if body_id in self._in_use:
                 continue
             victims.append((entry_id, body_id))
+            self._in_use.going.add(body_id)
             self._ranking.evicted(entry_id, hashed, score, hits)
             freed += size / self._page_bytes
             if freed >= min(pages, RECLAIM_ROWS * 16):
@@ -233,6 +238,7 @@ class Space:
         """Delete rows of bodies that nobody names, writes or reads, a transaction's worth; how many bodies."""
         loose = await self._db.execute_fetchall("SELECT body_id FROM loose ORDER BY body_id LIMIT 256")
         bodies = [row[0] for row in loose if row[0] not in self._in_use][:_RECLAIMED_BODIES]
+        self._in_use.going.update(bodies)
         await self._drop_rows(bodies)
         return len(bodies)
 

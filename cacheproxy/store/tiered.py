@@ -164,7 +164,7 @@ class TieredStore:
         return await self._disk.remove_all() if self._disk is not None else in_memory
 
     async def _select(self, selector: Selector) -> set[int]:
-        matches = _matcher(selector)
+        matches = matcher(selector)
         chosen = {candidate.stored.entry_id for candidate in self._memory if matches(candidate.stored.key)}
         if self._disk is not None:
             found = self._disk.ids_of(selector.urls) if selector.urls else self._disk.ids_where(matches)
@@ -173,7 +173,7 @@ class TieredStore:
 
     async def entries(self, glob: str | None) -> AsyncIterator[ListedEntry]:
         """What is stored, oldest first, of the URLs that `glob` matches. Raises StoreError."""
-        matches = _matcher(Selector(glob=glob, everything=glob is None))
+        matches = matcher(Selector(glob=glob, everything=glob is None))
         if self._disk is None:
             for candidate in list(self._memory):
                 if matches(candidate.stored.key):
@@ -200,7 +200,8 @@ class TieredStore:
             await self._disk.close()
 
 
-def _matcher(selector: Selector) -> Callable[[str], bool]:
+def matcher(selector: Selector) -> Callable[[str], bool]:
+    """Whether a key is one that `selector` means."""
     if selector.everything:
         return lambda key: True
     if selector.host is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -83,6 +84,10 @@ class AccessLog:
         else:
             self._lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
 
+    def add(self, lines: str) -> None:
+        """Add lines that another process has formatted."""
+        self._add(lines)
+
     def _add(self, line: str) -> None:
         if len(self._lines) >= MAX_BUFFERED_LINES:
             self._dropped += 1
@@ -126,4 +131,27 @@ class AccessLog:
         if lines:
             self._thread.submit(self._write, "".join(lines))
         self._thread.submit(self._handler.close)
+        self._thread.shutdown(wait=True)
+
+
+class RelayedAccessLog(AccessLog):
+    """The lines of a worker: `send` takes them to the process that has the file, False where it cannot."""
+
+    def __init__(self, send: Callable[[str], bool], *, with_query: bool) -> None:
+        super().__init__(Path("unused"), 0, 0, with_query=with_query)
+        self._send = send
+
+    def _flush(self) -> None:
+        self._timer = None
+        lines, self._lines = self._lines, []
+        if lines and not self._send("".join(lines)):
+            log.warning("%d lines of the access log were dropped", self._dropped + len(lines))
+            self._dropped = 0
+
+    def close(self) -> None:
+        """Send what is buffered."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flush()
         self._thread.shutdown(wait=True)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cacheproxy.errors import UpstreamError
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Recorder
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
-from cacheproxy.upstream.dialling import Dialler, tls_failure
+from cacheproxy.upstream.dialling import tls_failure
+
+
+class Opener(Protocol):
+    """Connects: over the network, or to a process of this proxy."""
+
+    async def open(self, host: str, port: int) -> socket.socket:
+        """A connected socket that does not block. Raises UpstreamError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class Pool:
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: Opener,
         options: PoolOptions,
         tls: Callable[[], ssl.SSLContext],
         recorder: Recorder,

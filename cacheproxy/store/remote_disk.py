@@ -1,0 +1,144 @@
+"""A worker's disk tier: its own read-only connections, and the keeper's writer at the other end of a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from cacheproxy.caching.options import CachingOptions
+from cacheproxy.channel import Channel, ChannelLost, Handlers
+from cacheproxy.errors import StoreError
+from cacheproxy.ports import Recorder
+from cacheproxy.store.disk import DiskTier
+from cacheproxy.store.listing import Listing
+from cacheproxy.store.reading import DiskReader
+from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse
+from cacheproxy.store.schema import FILE_NAME, open_reader, scalar
+from cacheproxy.store.space import WriterOptions
+
+log = logging.getLogger("cacheproxy")
+
+_RETRY_S = 1.0
+BLOCK_BITS = 24
+"""Each process gives ids from blocks of its own, of this size a second since it began."""
+
+
+class RemoteDisk(DiskTier):
+    """`attach` it to a channel to the keeper, again after each loss. `block` is this process's place among all ids."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: WriterOptions,
+        caching: CachingOptions,
+        recorder: Recorder,
+        on_evicted: Callable[[int], None],
+        block: int,
+    ) -> None:
+        self._told = ToldInUse(self._send)
+        super().__init__(directory, options, caching, recorder, on_evicted, self._told)
+        self._block = block
+        self._channel: Channel | None = None
+        self._generation = 0
+        self._remote: RemoteWriter | None = None
+
+    def _send(self, *message: object) -> None:
+        if self._channel is not None:
+            self._channel.send(*message)
+
+    # life
+
+    async def open(self) -> None:
+        """Open the connections for reading. Raises StoreError."""
+        try:
+            for _ in range(2):
+                self._connections.append(await open_reader(self.directory))
+            last = int(await scalar(self._connections[0], "SELECT MAX(entry_id) FROM entries") or 0)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            await self._close_connections()
+            raise StoreError(f"{self.directory / FILE_NAME} cannot be opened: {error}") from error
+        # Above what is stored, also where the machine's clock was set back meanwhile.
+        first = max(self._block, (last >> BLOCK_BITS) + 1) << BLOCK_BITS
+        self._last_entry_id = max(self._last_entry_id, first)
+        self._reader = DiskReader(self._connections[0], self._recorder, self._tasks, self._damaged)
+        self._listing = Listing(self._connections[1])
+        self.writer = self._remote = remote = RemoteWriter(
+            self._options.queue_bytes, self.ranking.touches, self.changes.forget_all, self._remote
+        )
+        self._writing = self._tasks.spawn("writer", remote.run())
+        if self._channel is not None:
+            remote.attach(self._channel, self._generation)
+
+    def attach(self, channel: Channel, generation: int) -> None:
+        """A keeper is there, with the file of that number."""
+        self._channel = channel
+        self._told.tell_all()
+        known, self._generation = self._generation, generation
+        if known and known != generation:
+            self._replaced(generation)
+        elif self._remote is not None:
+            self._remote.attach(channel, generation)
+
+    def detach(self) -> None:
+        """The keeper has gone: nothing is stored until there is another."""
+        self._channel = None
+        if self._remote is not None:
+            self._remote.detach()
+
+    @property
+    def handlers(self) -> Handlers:
+        """What the keeper may send."""
+
+        def tell(name: str) -> Callable[..., None]:
+            def told(*arguments: object) -> None:
+                if self._remote is not None:
+                    getattr(self._remote, name)(*arguments)
+
+            return told
+
+        return {
+            "settled": tell("settled"),
+            "attempted": tell("attempted"),
+            "committed": tell("committed"),
+            "evicted": self._on_evicted,
+            "forget_all": self.changes.forget_all,
+            "replaced": self._replaced,
+        }
+
+    def _damaged(self) -> None:
+        self._send("damaged")
+
+    def _replaced(self, generation: int) -> None:
+        self._generation = generation
+        if not self._is_recovering and not self._is_closed:
+            self._is_recovering = True
+            self._tasks.spawn("reopen", self._reopen())
+
+    async def _reopen(self) -> None:
+        try:
+            if self._remote is not None:
+                self._remote.end()
+            await self._close_connections()
+            await self.open()
+        except StoreError as error:
+            log.error("%s; this worker goes on without its disk and tries again", error)
+            asyncio.get_running_loop().call_later(_RETRY_S, self._replaced, self._generation)
+        finally:
+            self._is_recovering = False
+
+    # reading
+
+    async def pinned(self, body_id: int) -> None:
+        """Wait until the keeper knows that a body is pinned: from then on it neither evicts nor reclaims it."""
+        channel = self._channel
+        if channel is not None:
+            try:
+                is_held = await channel.call("held", body_id)
+            except ChannelLost:
+                # The next keeper holds everything until it has been told.
+                return
+            if not is_held:
+                raise StoreError("the body is just being evicted")
