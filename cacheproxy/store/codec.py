@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+from cachetools import LRUCache
 
 from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.store.schema import head_checksum
 
 _VERSION = 2
+# About 4 KiB each.
+_MEMO_ENTRIES = 4096
+_MEMO_HEAD_BYTES = 2048
 
 
 def encode(stored: StoredResponse) -> bytes:
@@ -70,6 +77,36 @@ def decode(
         )
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StoreError(f"a stored head cannot be read: {error}") from error
+
+
+class Decoded:
+    """A bounded memo of `decode`, by entry; only what is the same to the last byte is used again."""
+
+    def __init__(self, options: CachingOptions) -> None:
+        self._options = options
+        self._memo: LRUCache[int, tuple[tuple[Any, ...], StoredResponse]] = LRUCache(_MEMO_ENTRIES)
+
+    def get(self, entry_id: int, columns: tuple[Any, ...]) -> StoredResponse:
+        """`columns`: key, body_id, length, parts, stale, checksum, head. Raises StoreError where they are damaged."""
+        known = self._memo.get(entry_id)
+        if known is not None and known[0] == columns:
+            return known[1]
+        key, body_id, length, parts, stale, checksum, head = columns
+        if head_checksum(key, body_id, length, parts, head) != checksum:
+            raise StoreError("a stored head is damaged")
+        stored = decode(
+            head,
+            self._options,
+            key=key,
+            entry_id=entry_id,
+            body_id=body_id,
+            length=length,
+            parts=parts,
+            forced_stale=bool(stale),
+        )
+        if len(head) <= _MEMO_HEAD_BYTES:
+            self._memo[entry_id] = (columns, stored)
+        return stored
 
 
 def variant_key(stored: StoredResponse) -> str:

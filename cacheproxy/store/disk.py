@@ -16,14 +16,14 @@ from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
 from cacheproxy.store.changes import Changes
-from cacheproxy.store.codec import decode
+from cacheproxy.store.codec import Decoded
 from cacheproxy.store.ghosts import Ghosts, key_hash
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.memory import MemoryBody
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
-from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, scalar, set_aside
+from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, row_checksum, scalar, set_aside
 from cacheproxy.store.space import InUse, WriterOptions
 from cacheproxy.store.write_queue import WriteQueue
 from cacheproxy.store.writer import Writer
@@ -54,7 +54,7 @@ class DiskTier:
     ) -> None:
         self.directory = directory
         self._options = options
-        self._caching = caching
+        self._decoded = Decoded(caching)
         self._recorder = recorder
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
@@ -171,31 +171,22 @@ class DiskTier:
         return [candidate for row in rows if (candidate := self._candidate(row)) is not None]
 
     def _candidate(self, row: Any) -> Candidate | None:
-        key, variant, entry_id, body_id, length, parts, stale, head, head_is_whole, data, data_is_whole = row
+        key, body_id, length, parts = row[:4]
+        entry_id, variant, data, checksum = row[7:]
         if self._removed.has(key, entry_id, variant):
             return None
         try:
-            if not head_is_whole:
-                raise StoreError("a stored head is damaged")
-            stored = self._removed.current(entry_id) or decode(
-                head,
-                self._caching,
-                key=key,
-                entry_id=entry_id,
-                body_id=body_id,
-                length=length,
-                parts=parts,
-                forced_stale=bool(stale),
-            )
+            stored = self._decoded.get(entry_id, row[:7])
+            stored = self._removed.current(entry_id) or stored
             if self._removed.is_stale(entry_id):
                 stored = stored.stale()
-            if length == 0 and stored.held is None:
+            if length == 0 and not parts:
                 return Candidate(stored, MemoryBody(b""), "disk")
             if data is None or len(data) != length:
                 return Candidate(stored, self.body_of(stored), "disk")
-            if not data_is_whole:
+            if row_checksum(body_id, 0, data) != checksum:
                 raise StoreError("a stored body is damaged")
-            return Candidate(stored, MemoryBody(bytes(data)), "disk")
+            return Candidate(stored, MemoryBody(data), "disk")
         except StoreError as error:
             log.warning("%s: %s; it is dropped", str(key).partition("?")[0], error)
             self._recorder.store_failed("checksum")

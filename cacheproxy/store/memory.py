@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
+from operator import itemgetter
 
 from cachetools import LRUCache
 
@@ -44,22 +46,23 @@ class MemoryBody:
 def weigh(candidate: Candidate) -> int:
     """Bytes that an entry takes in memory, its body's only where that is in memory too."""
     stored = candidate.stored
-    text = len(stored.key) + sum(len(name) + len(value) + 120 for name, value in stored.fields)
+    lines = stored.fields.lines
+    text = len(stored.key) + 120 * len(lines) + sum(map(len, chain.from_iterable(lines)))
     body = candidate.body
     return _OVERHEAD_BYTES + text + (len(body.whole()) if isinstance(body, MemoryBody) else 0)
 
 
-class _Lru(LRUCache[int, Candidate]):
-    """cachetools' LRU that tells its owner what it drops."""
+class _Lru(LRUCache[int, tuple[int, Candidate]]):
+    """cachetools' LRU of (weight, entry) that tells its owner what it drops."""
 
     def __init__(self, tier: MemoryTier, limit_bytes: int) -> None:
-        super().__init__(limit_bytes, getsizeof=weigh)
+        super().__init__(limit_bytes, getsizeof=itemgetter(0))
         self._tier = tier
 
-    def popitem(self) -> tuple[int, Candidate]:
-        entry_id, candidate = super().popitem()
-        self._tier.unlink(candidate)
-        return entry_id, candidate
+    def popitem(self) -> tuple[int, tuple[int, Candidate]]:
+        entry_id, kept = super().popitem()
+        self._tier.unlink(kept[1])
+        return entry_id, kept
 
 
 class MemoryTier:
@@ -97,9 +100,13 @@ class MemoryTier:
         """Add or replace an entry; what is too large for the tier is left out."""
         entry_id = candidate.stored.entry_id
         self.drop(entry_id)
-        if weigh(candidate) > self._entries.maxsize:
+        # First what costs nothing to know.
+        if candidate.body.available > self._entries.maxsize and isinstance(candidate.body, MemoryBody):
             return
-        self._entries[entry_id] = candidate
+        weight = weigh(candidate)
+        if weight > self._entries.maxsize:
+            return
+        self._entries[entry_id] = (weight, candidate)
         group = self._by_key.setdefault(candidate.stored.key, {})
         group[entry_id] = candidate
         if len(group) > MAX_VARIANTS:
@@ -112,9 +119,9 @@ class MemoryTier:
 
     def drop(self, entry_id: int) -> None:
         """Remove an entry if it is here."""
-        candidate = self._entries.pop(entry_id, None)
-        if candidate is not None:
-            self.unlink(candidate)
+        kept = self._entries.pop(entry_id, None)
+        if kept is not None:
+            self.unlink(kept[1])
 
     def drop_key(self, key: str) -> None:
         """Remove every entry of `key`."""

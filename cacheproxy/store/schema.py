@@ -179,29 +179,28 @@ async def _tune(connection: aiosqlite.Connection, cache_kib: int) -> None:
     await connection.execute(f"PRAGMA cache_size=-{cache_kib}")
     await connection.execute("PRAGMA temp_store=MEMORY")
     await connection.create_function("key_hash", 1, _key_hash, deterministic=True)
-    await connection.create_function("row_checksum", 3, _row_checksum, deterministic=True)
-    await connection.create_function("head_checksum", 5, _head_checksum, deterministic=True)
+    await connection.create_function("row_checksum", 3, row_checksum, deterministic=True)
+    await connection.create_function("head_checksum", 5, head_checksum, deterministic=True)
 
 
 def _key_hash(key: object) -> int | None:
     return key_hash(key) if isinstance(key, str) else None
 
 
-# Both run in the connection's thread; zlib lets the loop go on meanwhile. They cover the columns that say whose
-# the bytes are: a flipped bit there would answer with another body.
+# They cover the columns that say whose the bytes are: a flipped bit there would answer with another body. As SQL
+# functions they run in the connection's thread; zlib lets the loop go on meanwhile.
 
 
-def _row_checksum(body_id: object, first: object, data: object) -> int | None:
-    return _checksum(f"{body_id} {first}", data)
+def row_checksum(body_id: object, first: object, data: object) -> int | None:
+    """Of a piece of a body; None where a damaged file has another type in the column."""
+    return zlib.crc32(data, zlib.crc32(b"%a %a" % (body_id, first))) if isinstance(data, bytes) else None
 
 
-def _head_checksum(key: object, body_id: object, length: object, parts: object, head: object) -> int | None:
-    return _checksum(f"{key} {body_id} {length} {parts}", head)
-
-
-def _checksum(place: str, data: object) -> int | None:
-    # In a damaged file a column may have any type.
-    return zlib.crc32(data, zlib.crc32(place.encode())) if isinstance(data, bytes) else None
+def head_checksum(key: object, body_id: object, length: object, parts: object, head: object) -> int | None:
+    """Of a stored head; None where a damaged file has another type in the column."""
+    if not isinstance(head, bytes):
+        return None
+    return zlib.crc32(head, zlib.crc32(f"{key} {body_id} {length} {parts}".encode()))
 
 
 async def scalar(connection: aiosqlite.Connection, sql: str) -> float:
