@@ -71,7 +71,6 @@ def caching_options(config: Config) -> CachingOptions:
         drop_query=config.texts("cache.drop_query"),
         overrides=overrides_from(config.rules),
         stale_disconnected_s=config.seconds("cache.stale_disconnected"),
-        max_object_bytes=max_object(config),
     )
 
 
@@ -295,7 +294,15 @@ class App:
         async def purge(selector: Selector, dry_run: bool, soft: bool) -> int:
             return await self.engine.purge(selector, dry_run=dry_run, soft=soft)
 
-        return Operations(self.store, purge, snapshot, self.stopped.set, self._clock, self.engine.key_of)
+        return Operations(
+            self.store,
+            purge,
+            snapshot,
+            self.stopped.set,
+            self._clock,
+            self.engine.key_of,
+            self.config.texts("cache.ask_codings"),
+        )
 
     async def close(self) -> None:
         """Stop accepting, drain, write what is queued, release everything; in reverse order of starting."""

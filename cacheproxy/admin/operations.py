@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from cacheproxy.admin.explaining import explain
 from cacheproxy.caching import extents
 from cacheproxy.caching.age import current_age
 from cacheproxy.caching.reuse import remaining_lifetime
@@ -32,6 +33,7 @@ class Operations:
     clock: Clock
     # The key under which a GET of a target is stored: less what only tracks or signs.
     key_of: Callable[[TargetUri], str]
+    codings: tuple[str, ...] = ()
 
     async def list_entries(self, glob: str | None) -> AsyncIterator[dict[str, object]]:
         """Stored responses, oldest first. Raises StoreError."""
@@ -40,19 +42,29 @@ class Operations:
 
     def key(self, url: str) -> str:
         """The cache key of a URL as an operator types it; a missing scheme means http. Raises SyntaxFault."""
-        text = url.partition("#")[0]
-        if "://" not in text:
-            text = "http://" + text
-        try:
-            return self.key_of(parse_absolute(text))
-        except SyntaxFault as fault:
-            raise SyntaxFault(f"{url!r} is not a URL: {fault}") from None
+        return self.key_of(_target(url))
+
+    async def explain(self, url: str) -> dict[str, object]:
+        """What would happen to a GET of a URL now, and why. Raises SyntaxFault, StoreError."""
+        target = _target(url)
+        key = self.key_of(target)
+        return explain(target, key, await self.store.lookup(key), self.codings, self.clock.wall())
 
     async def show(self, url: str) -> list[dict[str, object]]:
         """Every stored response of a URL with its freshness. Raises SyntaxFault, StoreError."""
         key = self.key(url)
         now = self.clock.wall()
         return [_describe(candidate, now) for candidate in await self.store.lookup(key)]
+
+
+def _target(url: str) -> TargetUri:
+    text = url.partition("#")[0]
+    if "://" not in text:
+        text = "http://" + text
+    try:
+        return parse_absolute(text)
+    except SyntaxFault as fault:
+        raise SyntaxFault(f"{url!r} is not a URL: {fault}") from None
 
 
 def _describe(candidate: Candidate, now: float) -> dict[str, object]:

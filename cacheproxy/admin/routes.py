@@ -63,6 +63,7 @@ class AdminServer:
                 web.get("/stats", self._stats),
                 web.get("/entries", self._entries),
                 web.get("/show", self._show),
+                web.get("/explain", self._explain),
                 web.post("/purge", self._purge),
                 web.post("/stop", self._stop),
             ]
@@ -97,6 +98,9 @@ class AdminServer:
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._operations.show(request.query.get("url", "")))
+
+    async def _explain(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(await self._operations.explain(request.query.get("url", "")))
 
     async def _purge(self, request: web.Request) -> web.StreamResponse:
         try:

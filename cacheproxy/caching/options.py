@@ -29,4 +29,3 @@ class CachingOptions:
     drop_query: tuple[str, ...] = TRACKING
     overrides: OverridesFor = no_overrides
     stale_disconnected_s: float = 7 * 86400.0
-    max_object_bytes: int = 2**62

@@ -11,7 +11,6 @@ from cacheproxy.caching.options import CachingOptions, SetCookie
 from cacheproxy.http.cache_control import RequestDirectives, ResponseDirectives, parse_response_directives
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
-from cacheproxy.http.syntax import parse_digits
 from cacheproxy.http.uri import resolve
 from cacheproxy.http.vary import nominated_names, variant_of
 from cacheproxy.reasons import Reason
@@ -163,9 +162,6 @@ def _forbidden(
         return Reason.METHOD
     if not stored.lifetime.is_explicit and status not in HEURISTIC_STATUSES and not directives.public:
         return Reason.STATUS
-    length = stored.fields.only("content-length")
-    if length is not None and (parse_digits(length) or 0) > options.max_object_bytes:
-        return Reason.TOO_LARGE
     return None
 
 

@@ -139,3 +139,19 @@ def show(directory: Path, url: str, as_json: bool) -> None:
         if not as_json:
             click.echo("nothing is stored for this URL", err=True)
         raise SystemExit(1)
+
+
+@cli.command()
+@cache_dir_option
+@click.argument("url")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(directory: Path, url: str, as_json: bool) -> None:
+    """Whether a GET of URL would be a hit now, and why."""
+    found = call(directory, "GET", f"/explain?url={quote(url, safe='')}")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"{found['url']}")
+    click.echo(f"  {found['action']} ({found['reason']}): {found['why']}")
+    for detail in found["details"]:
+        click.echo(f"  {detail}")

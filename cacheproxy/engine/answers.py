@@ -61,10 +61,15 @@ def stored_fields(
         extra.append(("Date", format_date(stored.timing.response_time)))
     extra.append(("Via", _via(parts, stored.head)))
     ttl = int(remaining_lifetime(stored, now))
-    if reason is Reason.REVALIDATED:
+    if reason is Reason.PARTIAL_HIT:
+        # RFC 9211 §2.2: a stored response was selected, but the bytes asked for had to be completed.
+        status = cache_status(fwd="partial", fwd_status=206, stored=True, ttl=ttl, collapsed=collapsed)
+    elif reason is Reason.REVALIDATED:
         status = cache_status(hit=True, ttl=ttl, fwd="stale", fwd_status=304, detail=str(reason))
     else:
         detail = str(reason) if reason in _STALE_USES else None
+        if detail is None and stored.overrides.source:
+            detail = f"rule: {stored.overrides.source}"
         status = cache_status(hit=True, ttl=ttl, collapsed=collapsed, detail=detail)
     extra.append(("Cache-Status", status))
     return fields.plus(*extra)

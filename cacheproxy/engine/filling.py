@@ -240,7 +240,9 @@ class Fillings:
         spool = part.spool
         if part.task is None or spool.is_finished or spool.has_failed:
             return
-        if assembly.is_doomed or not worth_finishing(spool.received, spool.length, self._parts.abandon):
+        # What is not stored is of no use to anybody later.
+        is_kept = spool.is_kept and not assembly.is_doomed
+        if not is_kept or not worth_finishing(spool.received, spool.length, self._parts.abandon):
             part.task.cancel()
 
     # gaps

@@ -52,6 +52,7 @@ class Lookup:
         self._key = self._asking.key
         self._waits = 0
         self._was_collapsed = False
+        self._is_counted = False
         self._found: Sequence[Candidate] = ()
 
     async def run(self) -> Answer:
@@ -97,6 +98,12 @@ class Lookup:
         chosen = self._asking.choose(self._found)
         return reuse.decide(self._asked, chosen, bool(self._found), now)
 
+    def _count_request(self) -> None:
+        """What is asked for often is kept once it is stored (each exchange counts once)."""
+        if not self._is_counted:
+            self._is_counted = True
+            self._parts.store.note_request(self._key)
+
     def _fills_gap(self, decision: Validate) -> bool:
         candidate = self._candidate(decision.stored)
         try:
@@ -128,7 +135,9 @@ class Lookup:
             return await self._instead(candidate, instead.outcome)
         if reason is not decision.reason:
             decision = ServeStored(decision.stored, decision.age, reason, decision.revalidate)
-        if not collapsed:
+        if collapsed:
+            self._count_request()
+        else:
             self._parts.store.touch(candidate)
         if decision.revalidate:
             self._revalidate_in_background(candidate)
@@ -136,7 +145,7 @@ class Lookup:
         record.reason = Reason.COLLAPSED if collapsed and decision.reason is Reason.HIT else decision.reason
         record.was_collapsed = collapsed or self._was_collapsed
         record.tag = hit_tag(decision.reason, candidate.tier, answer.head.status)
-        if decision.reason is not Reason.REVALIDATED:
+        if decision.reason not in (Reason.REVALIDATED, Reason.PARTIAL_HIT):
             record.hierarchy = "HIER_NONE/-"
         return answer
 
@@ -162,6 +171,8 @@ class Lookup:
         if self._request.method == "HEAD":
             return await self._head(decision)
         stale = None if decision.stored is None else self._candidate(decision.stored)
+        if stale is None:
+            self._count_request()
         pending = self._flights.pending(self._key) if decision.reason in SHAREABLE else None
         if pending is not None and self._waits < _MAX_WAITS:
             self._waits += 1

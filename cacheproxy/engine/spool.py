@@ -166,6 +166,11 @@ class Spool:
         """Whether the body is whole."""
         return self._is_finished
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the store takes what comes."""
+        return self._writer is not None and self._writer.is_open
+
     def can_read_from(self, offset: int) -> bool:
         """Whether a reader may still begin at `offset`: in the window, or readable from the store."""
         if self._error is not None and offset >= self.received:

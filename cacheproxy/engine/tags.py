@@ -11,6 +11,8 @@ def hit_tag(reason: Reason, tier: str, status: int) -> str:
     """The tag of an answer from the store."""
     if reason is Reason.REVALIDATED:
         return "TCP_REFRESH_UNMODIFIED"
+    if reason is Reason.PARTIAL_HIT:
+        return "TCP_MISS"
     if status == 304:
         return "TCP_IMS_HIT"
     if tier == "flight":

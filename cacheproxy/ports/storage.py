@@ -134,7 +134,7 @@ class Store(Protocol):
     def begin(
         self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
     ) -> BodyWriter | None:
-        """Start storing a body; None where there is no room or the store is failing.
+        """Start storing a body; None where there is no room, or what would have to go is worth more.
 
         `is_part`: bytes from `start` on of an incomplete response (RFC 9111 §3.3), which go to the body of
         `stored` where it has one already. `length` is that of the complete body.
@@ -152,6 +152,9 @@ class Store(Protocol):
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use, for eviction."""
+
+    def note_request(self, key: str) -> None:
+        """Note a request that no stored response answers, for eviction; once for each, also who waits."""
 
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """Put new fields in place of the old; the body stays."""

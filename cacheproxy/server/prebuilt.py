@@ -10,7 +10,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.reuse import remaining_lifetime
 
 _AGE = re.compile(rb"\r\nage: ([0-9]+)(?=\r\n)", re.IGNORECASE)
-_TTL = re.compile(rb"\r\nCache-Status: cacheproxy; hit; ttl=([0-9]+)\r\n")
+_TTL = re.compile(rb"\r\nCache-Status: cacheproxy; hit; ttl=([0-9]+)(?=[;\r])")
 
 
 class Prebuilt:

@@ -8,6 +8,8 @@ from typing import Any
 
 import aiosqlite
 
+from cacheproxy.store.eviction import PINNED
+
 MAX_VARIANTS = 32
 """Stored responses kept under one key; the oldest go first."""
 ORDERS_AT_ONCE = 256
@@ -40,6 +42,8 @@ class EntryRow:
     parts: str
     size: int
     weight: float
+    requests: int
+    is_pinned: bool
     stored_at: float
     head: bytes
     settled: Settled
@@ -65,7 +69,7 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     entries: list[EntryRow] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
-    touches: dict[int, int] = field(default_factory=dict)
+    touches: list[tuple[int, int]] = field(default_factory=list)
     data_bytes: int = 0
 
     @property
@@ -117,16 +121,14 @@ class Batch:
         for order in self.orders:
             await db.executemany(order.sql, order.parameters)
         if self.touches:
-            await db.executemany(
-                "UPDATE entries SET hits = hits + ?2, score = ?3 + (hits + ?2) * weight WHERE entry_id = ?1",
-                [(entry_id, uses, inflation) for entry_id, uses in self.touches.items()],
-            )
+            await write_touches(db, self.touches, inflation)
 
     async def _write_rows(self, db: aiosqlite.Connection) -> None:
         # In every transaction: an earlier one of the same body may have failed, or its entry have gone.
+        named = {entry.entry_id for entry in self.entries}
         await db.executemany(
             "INSERT OR IGNORE INTO loose SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM entries WHERE entry_id = ?2)",
-            list({(row.body_id, row.entry_id) for row in self.rows}),
+            list({(row.body_id, row.entry_id) for row in self.rows if row.entry_id not in named}),
         )
         await db.executemany(
             # Two fetches may have brought the same bytes: the longer row stays.
@@ -138,14 +140,9 @@ class Batch:
         )
 
     async def _write_entries(self, db: aiosqlite.Connection, inflation: float) -> None:
+        await db.executemany(_RANK, [_rank_of(entry, inflation) for entry in self.entries])
         await db.executemany(
-            "INSERT INTO entries(entry_id, key, variant, body_id, length, parts, size, weight, score, hits, stale,"
-            " stored_at, head_checksum, head) VALUES"
-            " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, 0, ?10, head_checksum(?2, ?4, ?5, ?6, ?11), ?11)"
-            # An incomplete response that has got more of its body.
-            " ON CONFLICT(entry_id) DO UPDATE SET length = excluded.length, parts = excluded.parts,"
-            " size = excluded.size, weight = excluded.weight, stale = 0, stored_at = excluded.stored_at,"
-            " head_checksum = excluded.head_checksum, head = excluded.head",
+            _ENTRY,
             [
                 (
                     entry.entry_id,
@@ -154,9 +151,6 @@ class Batch:
                     entry.body_id,
                     entry.length,
                     entry.parts,
-                    entry.size,
-                    entry.weight,
-                    inflation + 0.25 * entry.weight,
                     entry.stored_at,
                     entry.head,
                 )
@@ -165,7 +159,49 @@ class Batch:
         )
         varied = {entry.key for entry in self.entries if entry.variant != "[[],[]]"}
         await db.executemany(
-            "DELETE FROM entries WHERE key = ?1 AND entry_id NOT IN"
-            f" (SELECT entry_id FROM entries WHERE key = ?1 ORDER BY entry_id DESC LIMIT {MAX_VARIANTS})",
+            "DELETE FROM entries WHERE key_hash = key_hash(?1) AND key = ?1 AND entry_id NOT IN (SELECT entry_id"
+            " FROM entries WHERE key_hash = key_hash(?1) AND key = ?1"
+            f" ORDER BY entry_id DESC LIMIT {MAX_VARIANTS})",
             [(key,) for key in varied],
         )
+
+
+_ENTRY = (
+    "INSERT INTO entries(entry_id, key_hash, key, variant, body_id, length, parts, stale, stored_at,"
+    " head_checksum, head)"
+    " VALUES (?1, key_hash(?2), ?2, ?3, ?4, ?5, ?6, 0, ?7, head_checksum(?2, ?4, ?5, ?6, ?8), ?8)"
+    # An incomplete response that has got more of its body.
+    " ON CONFLICT(entry_id) DO UPDATE SET length = excluded.length, parts = excluded.parts, stale = 0,"
+    " stored_at = excluded.stored_at, head_checksum = excluded.head_checksum, head = excluded.head"
+)
+# What it takes the place of passes its requests on.
+_RANK = (
+    "INSERT INTO ranks(entry_id, score, hits, weight, size)"
+    f" SELECT ?1, CASE WHEN ?7 THEN {PINNED} ELSE ?4 + CASE WHEN n <= 1 THEN 0.25 ELSE n END * ?5 END, n, ?5, ?6"
+    " FROM (SELECT ?8 + IFNULL((SELECT MAX(r.hits) FROM entries e JOIN ranks r ON r.entry_id = e.entry_id"
+    " WHERE e.key_hash = key_hash(?2) AND e.key = ?2 AND e.variant = ?3 AND e.entry_id < ?1), 0) AS n) WHERE 1"
+    " ON CONFLICT(entry_id) DO UPDATE SET size = excluded.size, weight = excluded.weight"
+)
+
+
+def _rank_of(entry: EntryRow, inflation: float) -> tuple[Any, ...]:
+    return (
+        entry.entry_id,
+        entry.key,
+        entry.variant,
+        inflation,
+        entry.weight,
+        entry.size,
+        entry.is_pinned,
+        entry.requests,
+    )
+
+
+async def write_touches(db: aiosqlite.Connection, touches: list[tuple[int, int]], inflation: float) -> None:
+    """Add uses to the scores. Raises sqlite3.Error."""
+    await db.executemany(
+        "UPDATE ranks SET hits = hits + ?2,"
+        f" score = CASE WHEN score >= {PINNED} THEN score ELSE max(score, ?3 + (hits + ?2) * weight) END"
+        " WHERE entry_id = ?1",
+        [(entry_id, uses, inflation) for entry_id, uses in touches],
+    )

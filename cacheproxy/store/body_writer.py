@@ -78,7 +78,7 @@ class TieredBodyWriter:
         self._held += len(data)
         while self._held >= ROW_BYTES:
             self._cut_row(writer, ROW_BYTES)
-            if not await writer.room():
+            if not await writer.room(ROW_BYTES):
                 self._fail()
                 return
 
@@ -179,10 +179,11 @@ class TieredBodyWriter:
             return False
         if self.is_open and self._held:
             # A burst of small bodies must not outrun the disk.
-            if not await writer.room():
+            if not await writer.room(self._held):
                 return False
             self._cut_row(writer, self._held)
-        return self.is_open and await writer.room()
+        # A row may have failed while we waited.
+        return self.is_open and await writer.room(0) and self.is_open
 
     def abort(self) -> None:
         """End; rows that nothing published names are reclaimed once nobody reads them."""

@@ -11,6 +11,7 @@ from cacheproxy.errors import StoreError
 from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order, Row
 from cacheproxy.store.codec import encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
+from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.space import InUse
 from cacheproxy.store.write_queue import WriteQueue
@@ -30,11 +31,13 @@ class Changes:
         self,
         removed: Removed,
         in_use: InUse,
+        ranking: Callable[[], Ranking],
         writer: Callable[[], WriteQueue],
         last_entry_id: Callable[[], int],
     ) -> None:
         self._removed = removed
         self._in_use = in_use
+        self._ranking = ranking
         self._writer = writer
         self._last_entry_id = last_entry_id
 
@@ -60,6 +63,8 @@ class Changes:
             parts_text(stored),
             size,
             weight(size),
+            self._ranking().requests_of(stored.key),
+            stored.overrides.pin,
             stored.timing.response_time,
             head,
             tell,
@@ -106,7 +111,9 @@ class Changes:
         """Remove what `stored` takes the place of; look-ups stop finding it at once."""
         variant, bound = variant_key(stored), stored.entry_id - 1
         committed = self._removed.add_variant(stored.key, variant, bound)
-        sql = "DELETE FROM entries WHERE key = ? AND variant = ? AND entry_id <= ?"
+        sql = (
+            "DELETE FROM entries WHERE key_hash = key_hash(?1) AND key = ?1 AND variant = ?2 AND entry_id <= ?3"
+        )
         self._writer().order(Order(sql, [(stored.key, variant, bound)], committed))
 
     def is_removed(self, stored: StoredResponse) -> bool:
@@ -116,7 +123,7 @@ class Changes:
     def remove_key(self, key: str) -> None:
         """Remove what is stored under `key`; look-ups stop finding it at once."""
         bound = self._last_entry_id()
-        sql = "DELETE FROM entries WHERE key = ? AND entry_id <= ?"
+        sql = "DELETE FROM entries WHERE key_hash = key_hash(?1) AND key = ?1 AND entry_id <= ?2"
         self._writer().order(Order(sql, [(key, bound)], self._removed.add_key(key, bound)))
 
     def discard(self, entry_id: int) -> None:

@@ -17,8 +17,10 @@ from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
 from cacheproxy.store.changes import Changes
 from cacheproxy.store.codec import decode
+from cacheproxy.store.ghosts import Ghosts, key_hash
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.memory import MemoryBody
+from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, scalar, set_aside
@@ -29,9 +31,10 @@ from cacheproxy.tasks import TaskGroup
 
 log = logging.getLogger("cacheproxy")
 
-_LAST_BODY = (
+# A body's id is that of the entry that it was first written for. Every MAX is one step in an index.
+_LAST_ID = (
     "SELECT MAX(IFNULL((SELECT MAX(body_id) FROM chunks), 0), IFNULL((SELECT MAX(body_id) FROM loose), 0),"
-    " IFNULL((SELECT MAX(body_id) FROM entries), 0))"
+    " IFNULL((SELECT MAX(entry_id) FROM entries), 0), IFNULL((SELECT MAX(entry_id) FROM ranks), 0))"
 )
 
 _REOPEN_S = 30.0
@@ -56,8 +59,15 @@ class DiskTier:
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
+        self.ranking = Ranking(0.0, Ghosts())
         self.in_use = InUse() if in_use is None else in_use
-        self.changes = Changes(self._removed, self.in_use, lambda: self.writer, lambda: self._last_entry_id)
+        self.changes = Changes(
+            self._removed,
+            self.in_use,
+            lambda: self.ranking,
+            lambda: self.writer,
+            lambda: self._last_entry_id,
+        )
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
         self._listing: Listing | None = None
@@ -66,7 +76,6 @@ class DiskTier:
         self._is_closed = False
         self.writer: WriteQueue
         self._last_entry_id = 0
-        self._last_body_id = 0
 
     # life
 
@@ -77,15 +86,18 @@ class DiskTier:
             self._connections.append(db)
             for _ in range(2):
                 self._connections.append(await open_reader(self.directory))
-            last_entry = int(await scalar(db, "SELECT MAX(entry_id) FROM entries") or 0)
-            last_body = int(await scalar(db, _LAST_BODY))
+            last_id = int(await scalar(db, _LAST_ID))
+            page_bytes = int(await scalar(db, "PRAGMA page_size"))
             inflation = float(await scalar(db, "SELECT inflation FROM totals"))
+            parts = [
+                bytes(row[0]) for row in await db.execute_fetchall("SELECT data FROM ghosts ORDER BY part")
+            ]
         except (sqlite3.Error, OSError, ValueError) as error:
             await self._close_connections()
             raise StoreError(f"{self.directory / FILE_NAME} cannot be opened: {error}") from error
         # Ids never come again, also not after the file was replaced.
-        self._last_entry_id = max(self._last_entry_id, last_entry)
-        self._last_body_id = max(self._last_body_id, last_body)
+        self._last_entry_id = max(self._last_entry_id, last_id)
+        self.ranking = Ranking(inflation, Ghosts.from_parts(parts) if parts else self.ranking.ghosts)
         self._reader = DiskReader(self._connections[1], self._recorder, self._tasks, self._damaged)
         self._listing = Listing(self._connections[2])
         self.writer = Writer(
@@ -94,7 +106,8 @@ class DiskTier:
             self._options,
             self._recorder,
             self.in_use,
-            inflation,
+            self.ranking,
+            page_bytes,
             self._damaged,
             self._on_evicted,
             self.changes.forget_all,
@@ -203,7 +216,8 @@ class DiskTier:
             self.writer.body_released()
 
     async def pinned(self) -> None:
-        """Return once a body pinned just now cannot be reclaimed any more."""
+        """Return once a body pinned just now cannot be reclaimed any more: its first bytes tell whether it was."""
+        await self.writer.quiet()
 
     def body_of(self, stored: StoredResponse) -> DiskBody:
         """The body on disk, as far as it is here."""
@@ -212,14 +226,9 @@ class DiskTier:
     # changing
 
     def next_entry_id(self) -> int:
-        """A new id; ids grow with time."""
+        """A new id, for an entry and its body; ids grow with time."""
         self._last_entry_id += 1
         return self._last_entry_id
-
-    def next_body_id(self) -> int:
-        """A new id."""
-        self._last_body_id += 1
-        return self._last_body_id
 
     async def remove_all(self) -> int:
         """Remove everything stored until now; look-ups stop finding it at once. How many there were."""
@@ -246,8 +255,9 @@ class DiskTier:
     async def ids_of(self, keys: tuple[str, ...]) -> list[int]:
         """Ids of the entries under `keys`. Raises StoreError."""
         marks = ",".join("?" * len(keys))
-        rows = await self._reading().select(f"SELECT entry_id, key FROM entries WHERE key IN ({marks})", keys)
-        return [row[0] for row in rows if not self._removed.has(row[1], row[0])]
+        sql = f"SELECT entry_id, key FROM entries WHERE key_hash IN ({marks})"
+        rows = await self._reading().select(sql, [key_hash(key) for key in keys])
+        return [row[0] for row in rows if row[1] in keys and not self._removed.has(row[1], row[0])]
 
     async def usage(self) -> tuple[int, int, int]:
         """(bytes in use, stored responses, bytes of the file). Raises StoreError."""

@@ -7,6 +7,9 @@ the order can live in an index. (Arlitt et al. 2000 for LFUDA; measured in the s
 
 from __future__ import annotations
 
+PINNED = 1e300
+"""The score of what must not be evicted."""
+
 _FIRST_TIMER = 0.25
 _SIZE_EXPONENT = 0.1
 

@@ -58,7 +58,11 @@ class KeptDisk(DiskTier):
         # Unlike any earlier keeper's.
         self.generation = os.getpid() << 16
         self.changes = changes = _TellingChanges(
-            self._removed, self._held, lambda: self.writer, lambda: self._last_entry_id
+            self._removed,
+            self._held,
+            lambda: self.ranking,
+            lambda: self.writer,
+            lambda: self._last_entry_id,
         )
         changes.on_forget_all = lambda: tell("forget_all")
 
@@ -68,10 +72,9 @@ class KeptDisk(DiskTier):
             self._held.is_settling = False
             self.writer.body_released()
 
-    def saw(self, entry_id: int, body_id: int) -> None:
-        """Ids that a worker has given."""
+    def saw(self, entry_id: int) -> None:
+        """An id that a worker has given."""
         self._last_entry_id = max(self._last_entry_id, entry_id)
-        self._last_body_id = max(self._last_body_id, body_id)
 
     def report_damage(self) -> None:
         """A worker has found the file broken."""
@@ -100,6 +103,7 @@ class Keeping:
             "entry": self._entry,
             "order": self._order,
             "touches": self._touches,
+            "asked": self._asked,
             "hold": self._hold,
             "free": self._free,
             "held": self._held_now,
@@ -110,7 +114,7 @@ class Keeping:
         return lambda is_committed: self._channel.send("settled", number, is_committed)
 
     def _row(self, generation: int, number: int, entry_id: int, body_id: int, first: int, data: bytes) -> None:
-        self._disk.saw(entry_id, body_id)
+        self._disk.saw(entry_id)
         row = Row(entry_id, body_id, first, data, self._settled(number))
         if generation == self._disk.generation:
             self._disk.writer.add_row(row)
@@ -119,8 +123,10 @@ class Keeping:
 
     def _entry(self, generation: int, number: int, columns: tuple[Any, ...]) -> None:
         named = dict(zip(EntryRow.__slots__, columns, strict=False))
+        # All workers' requests for the key are counted here.
+        named["requests"] = self._disk.ranking.requests_of(named["key"])
         entry = EntryRow(**named, settled=self._settled(number))
-        self._disk.saw(entry.entry_id, entry.body_id)
+        self._disk.saw(entry.entry_id)
         if generation == self._disk.generation:
             self._disk.writer.publish(entry)
         else:
@@ -137,10 +143,12 @@ class Keeping:
             at_once=at_once,
         )
 
-    def _touches(self, uses: dict[int, int]) -> None:
-        for entry_id, count in uses.items():
-            for _ in range(min(count, 1000)):
-                self._disk.writer.touch(entry_id)
+    def _touches(self, uses: list[tuple[int, int]]) -> None:
+        self._disk.ranking.touches.give_back(uses)
+
+    def _asked(self, hashes: list[int]) -> None:
+        for hashed in hashes:
+            self._disk.ranking.ghosts.add(hashed)
 
     def _hold(self, body_id: int) -> None:
         self._held[body_id] += 1
@@ -153,8 +161,8 @@ class Keeping:
         if not self._held[body_id]:
             del self._held[body_id]
 
-    async def _held_now(self) -> bool:
-        return True
+    async def _held_now(self) -> None:
+        await self._disk.pinned()
 
     def _damaged(self) -> None:
         self._disk.report_damage()

@@ -12,7 +12,7 @@ from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import ListedEntry
 from cacheproxy.store.codec import decode
-from cacheproxy.store.schema import PAGE_BYTES, scalar
+from cacheproxy.store.schema import scalar
 
 PAGE_ROWS = 1000
 
@@ -33,7 +33,8 @@ class Listing:
         """Every stored response in pages, oldest first."""
         last = 0
         sql = (
-            "SELECT entry_id, key, head, size, stored_at, hits FROM entries WHERE entry_id > ?"
+            "SELECT entry_id, key, head, IFNULL(size, 0), stored_at, IFNULL(hits, 0)"
+            " FROM entries LEFT JOIN ranks USING (entry_id) WHERE entry_id > ?"
             f" ORDER BY entry_id LIMIT {PAGE_ROWS}"
         )
         while page := [_listed(row) for row in await self._fetch(sql, (last,))]:
@@ -58,10 +59,11 @@ class Listing:
         try:
             pages = int(await scalar(self._db, "PRAGMA page_count"))
             free = int(await scalar(self._db, "PRAGMA freelist_count"))
+            page_bytes = int(await scalar(self._db, "PRAGMA page_size"))
             entries = int(await scalar(self._db, "SELECT entries FROM totals"))
         except (sqlite3.Error, ValueError) as error:
             raise StoreError(str(error)) from error
-        return (pages - free) * PAGE_BYTES, entries, pages * PAGE_BYTES
+        return (pages - free) * page_bytes, entries, pages * page_bytes
 
 
 def _listed(row: Any) -> ListedEntry:

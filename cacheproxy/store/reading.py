@@ -14,6 +14,7 @@ import aiosqlite
 from cacheproxy.errors import StoreError
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Recorder
+from cacheproxy.store.ghosts import key_hash
 from cacheproxy.store.schema import is_damage
 from cacheproxy.tasks import TaskGroup
 
@@ -29,7 +30,7 @@ _LOOKUP = (
     " c.data, row_checksum(e.body_id, 0, c.data) = c.checksum"
     " FROM entries e LEFT JOIN chunks c"
     f" ON c.body_id = e.body_id AND c.first = 0 AND e.length <= {INLINE_BYTES} AND e.parts = ''"
-    " WHERE e.key IN ({marks})"
+    " WHERE e.key_hash IN ({marks})"
 )
 _ROW = (
     "SELECT first, data, row_checksum(body_id, first, data) = checksum FROM chunks"
@@ -84,7 +85,8 @@ class DiskReader:
         found: dict[str, list[Any]] = {}
         error: StoreError | None = None
         try:
-            for row in await self.select(_LOOKUP.format(marks=",".join("?" * len(keys))), keys):
+            hashes = [key_hash(key) for key in keys]
+            for row in await self.select(_LOOKUP.format(marks=",".join("?" * len(keys))), hashes):
                 found.setdefault(row[0], []).append(row)
         except StoreError as failure:
             error = failure

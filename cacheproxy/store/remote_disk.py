@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cacheproxy.caching.options import CachingOptions
-from cacheproxy.channel import Channel, ChannelLost, Handlers
+from cacheproxy.channel import Channel, Handlers
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Recorder
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.reading import DiskReader
-from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse
+from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse, ToldRanking
 from cacheproxy.store.schema import FILE_NAME, open_reader, scalar
 from cacheproxy.store.space import WriterOptions
 
@@ -40,6 +40,7 @@ class RemoteDisk(DiskTier):
     ) -> None:
         self._told = ToldInUse(self._send)
         super().__init__(directory, options, caching, recorder, on_evicted, self._told)
+        self.ranking = self._told_ranking = ToldRanking()
         self._block = block
         self._channel: Channel | None = None
         self._generation = 0
@@ -63,11 +64,10 @@ class RemoteDisk(DiskTier):
         # Above what is stored, also where the machine's clock was set back meanwhile.
         first = max(self._block, (last >> BLOCK_BITS) + 1) << BLOCK_BITS
         self._last_entry_id = max(self._last_entry_id, first)
-        self._last_body_id = max(self._last_body_id, first)
         self._reader = DiskReader(self._connections[0], self._recorder, self._tasks, self._damaged)
         self._listing = Listing(self._connections[1])
         self.writer = self._remote = remote = RemoteWriter(
-            self._options.queue_bytes, self.changes.forget_all, self._remote
+            self._options.queue_bytes, self._told_ranking, self.changes.forget_all, self._remote
         )
         self._writing = self._tasks.spawn("writer", remote.run())
         if self._channel is not None:
@@ -129,15 +129,3 @@ class RemoteDisk(DiskTier):
             asyncio.get_running_loop().call_later(_RETRY_S, self._replaced, self._generation)
         finally:
             self._is_recovering = False
-
-    # reading
-
-    async def pinned(self) -> None:
-        """Wait until the keeper knows of what was pinned before: from then on it neither evicts nor reclaims it."""
-        channel = self._channel
-        if channel is not None:
-            try:
-                await channel.call("held")
-            except ChannelLost:
-                # The next keeper holds everything until it has been told.
-                return

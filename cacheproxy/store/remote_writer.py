@@ -11,10 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cacheproxy.channel import Channel
+from cacheproxy.channel import Channel, ChannelLost
 from cacheproxy.store.batch import EntryRow, Order, Row, Settled
+from cacheproxy.store.ghosts import Ghosts, key_hash
+from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.space import InUse
-from cacheproxy.store.writer import MAX_ORDERS, MAX_TOUCHES, STALL_S, TOUCH_DELAY_S
+from cacheproxy.store.writer import MAX_ORDERS, STALL_S, TOUCH_DELAY_S
+
+_MAX_ASKED = 10_000
 
 
 class ToldInUse(InUse):
@@ -59,12 +63,43 @@ class ToldInUse(InUse):
             self._tell("hold", body_id)
 
 
+class ToldRanking(Ranking):
+    """A worker's part in the eviction policy: it notes, the keeper ranks. Nobody is refused beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, Ghosts())
+        self._asked: list[int] = []
+
+    def note_request(self, key: str) -> None:
+        """Count a request for what is not stored."""
+        if len(self._asked) < _MAX_ASKED:
+            self._asked.append(key_hash(key))
+
+    def admits(self, key: str, size: int) -> bool:
+        """What is worth less than what it replaces goes when the keeper evicts."""
+        return True
+
+    def requests_of(self, key: str) -> int:
+        """The keeper knows better: it was told of every request before."""
+        return 1
+
+    def take_asked(self) -> list[int]:
+        """The hashes of keys that were asked for since the last time."""
+        asked, self._asked = self._asked, []
+        return asked
+
+
 class RemoteWriter:
     """One per life of the cache file. `generation` is that file's number: the keeper ignores what is for an older one."""
 
     def __init__(
-        self, queue_bytes: int, forget_all: Callable[[], int], before: RemoteWriter | None = None
+        self,
+        queue_bytes: int,
+        ranking: ToldRanking,
+        forget_all: Callable[[], int],
+        before: RemoteWriter | None = None,
     ) -> None:
+        self._ranking = ranking
         self._queue_bytes = queue_bytes
         self._forget_all = forget_all
         self._channel: Channel | None = None
@@ -77,8 +112,7 @@ class RemoteWriter:
             # What must not get lost goes on in the next life.
             self._last, self._orders = before.hand_over()
         self._queued_bytes = 0
-        self._room: deque[asyncio.Future[bool]] = deque()
-        self._touches: dict[int, int] = {}
+        self._room: deque[tuple[int, asyncio.Future[bool]]] = deque()
         self._changed = asyncio.Event()
         self._stopping = False
         self._has_ended = False
@@ -112,10 +146,12 @@ class RemoteWriter:
         if found is not None:
             self._queued_bytes -= found[1]
             found[0](is_committed)
-        while self._room and self._queued_bytes <= self._queue_bytes:
-            waiter = self._room.popleft()
+        expected = self._queued_bytes
+        while self._room and expected <= self._queue_bytes:
+            size, waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(True)
+                expected += size
         self._changed.set()
 
     def attempted(self, number: int, is_done: bool) -> None:
@@ -170,6 +206,9 @@ class RemoteWriter:
         if self._channel is None or self._has_ended:
             entry.settled(False)
             return
+        if asked := self._ranking.take_asked():
+            # Before the entry: it takes over what was counted for its key.
+            self._channel.send("asked", asked)
         number = self._next()
         self._settling[number] = (entry.settled, 0)
         columns = tuple(getattr(entry, name) for name in EntryRow.__slots__ if name != "settled")
@@ -202,11 +241,6 @@ class RemoteWriter:
         self.order(Order(sql, parameters, committed, attempted), at_once=True)
         return done
 
-    def touch(self, entry_id: int) -> None:
-        """Count a use; sent every few seconds."""
-        if entry_id in self._touches or len(self._touches) < MAX_TOUCHES:
-            self._touches[entry_id] = self._touches.get(entry_id, 0) + 1
-
     def body_released(self) -> None:
         """The keeper hears of it from ToldInUse."""
 
@@ -215,19 +249,28 @@ class RemoteWriter:
         """Whether more may be sent without waiting."""
         return self._channel is not None and not self._has_ended and self._queued_bytes <= self._queue_bytes
 
-    async def room(self) -> bool:
+    async def room(self, size: int) -> bool:
         """Wait until less is under way; False where the keeper stands still for `STALL_S`, or has gone."""
         if self._has_ended or self._channel is None:
             return False
         if self._queued_bytes <= self._queue_bytes:
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._room.append(waiter)
+        self._room.append((size, waiter))
         try:
             async with asyncio.timeout(STALL_S):
                 return await waiter
         except TimeoutError:
             return False
+
+    async def quiet(self) -> None:
+        """Wait until the keeper knows of what was pinned before: from then on it neither evicts nor reclaims it."""
+        if self._channel is not None:
+            try:
+                await self._channel.call("held")
+            except ChannelLost:
+                # The next keeper holds everything until it has been told.
+                return
 
     # life
 
@@ -243,14 +286,17 @@ class RemoteWriter:
             except TimeoutError:
                 pass
             if loop.time() >= due:
-                self._send_touches()
+                self._send_notes()
                 due = loop.time() + TOUCH_DELAY_S
-        self._send_touches()
+        self._send_notes()
         self.end()
 
-    def _send_touches(self) -> None:
-        if self._touches and self._channel is not None:
-            touches, self._touches = self._touches, {}
+    def _send_notes(self) -> None:
+        if self._channel is None:
+            return
+        if asked := self._ranking.take_asked():
+            self._channel.send("asked", asked)
+        if touches := self._ranking.touches.take_due(everything=True):
             self._channel.send("touches", touches)
 
     def stop(self) -> None:
@@ -262,7 +308,7 @@ class RemoteWriter:
         """Nothing goes out any more: what is under way fails."""
         self._has_ended = self._stopping = True
         self.detach()
-        for waiter in self._room:
+        for _, waiter in self._room:
             if not waiter.done():
                 waiter.set_result(False)
         self._changed.set()

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import aiosqlite
 
+from cacheproxy.store.ghosts import key_hash
+
 log = logging.getLogger("cacheproxy")
 
 PAGE_BYTES = 16 * 1024
-SCHEMA_VERSION = 2
+SMALL_PAGE_BYTES = 4 * 1024
+_SMALL_FILE_BYTES = 1024 * 1024 * 1024
+SCHEMA_VERSION = 3
 FILE_NAME = "cache.db"
 
 _BUSY_MS = 500
@@ -21,25 +25,31 @@ _READER_CACHE_KIB = 1024
 
 # `loose` holds the bodies that have rows but no entry: being written, unlinked, or left by a crash. The
 # triggers keep it and the totals true whoever inserts or deletes.
+# `ranks` is apart from `entries`: a use rewrites one of few pages with hundreds of narrow rows, not a page of heads.
+# The index on keys is one of hashes for the same reason.
 _TABLES = """
 CREATE TABLE entries(
   entry_id INTEGER PRIMARY KEY,
+  key_hash INTEGER NOT NULL,
   key TEXT NOT NULL,
   variant TEXT NOT NULL,
   body_id INTEGER NOT NULL,
   length INTEGER NOT NULL,
   parts TEXT NOT NULL,
-  size INTEGER NOT NULL,
-  weight REAL NOT NULL,
-  score REAL NOT NULL,
-  hits INTEGER NOT NULL,
   stale INTEGER NOT NULL,
   stored_at REAL NOT NULL,
   head_checksum INTEGER NOT NULL,
   head BLOB NOT NULL
 );
-CREATE INDEX entries_key ON entries(key);
-CREATE INDEX entries_score ON entries(score);
+CREATE INDEX entries_key ON entries(key_hash);
+CREATE TABLE ranks(
+  entry_id INTEGER PRIMARY KEY,
+  score REAL NOT NULL,
+  hits INTEGER NOT NULL,
+  weight REAL NOT NULL,
+  size INTEGER NOT NULL
+);
+CREATE INDEX ranks_score ON ranks(score);
 CREATE TABLE chunks(
   body_id INTEGER NOT NULL,
   first INTEGER NOT NULL,
@@ -49,18 +59,24 @@ CREATE TABLE chunks(
 );
 CREATE UNIQUE INDEX chunks_place ON chunks(body_id, first);
 CREATE TABLE loose(body_id INTEGER PRIMARY KEY);
+CREATE TABLE ghosts(part INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE totals(entries INTEGER NOT NULL, bytes INTEGER NOT NULL, inflation REAL NOT NULL);
 INSERT INTO totals VALUES (0, 0, 0.0);
 CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
-  UPDATE totals SET entries = entries + 1, bytes = bytes + NEW.size;
   DELETE FROM loose WHERE body_id = NEW.body_id;
 END;
-CREATE TRIGGER entry_resized AFTER UPDATE OF size ON entries BEGIN
+CREATE TRIGGER entry_removed AFTER DELETE ON entries BEGIN
+  DELETE FROM ranks WHERE entry_id = OLD.entry_id;
+  INSERT OR IGNORE INTO loose VALUES (OLD.body_id);
+END;
+CREATE TRIGGER rank_added AFTER INSERT ON ranks BEGIN
+  UPDATE totals SET entries = entries + 1, bytes = bytes + NEW.size;
+END;
+CREATE TRIGGER rank_resized AFTER UPDATE OF size ON ranks BEGIN
   UPDATE totals SET bytes = bytes + NEW.size - OLD.size;
 END;
-CREATE TRIGGER entry_removed AFTER DELETE ON entries BEGIN
+CREATE TRIGGER rank_removed AFTER DELETE ON ranks BEGIN
   UPDATE totals SET entries = entries - 1, bytes = bytes - OLD.size;
-  INSERT OR IGNORE INTO loose VALUES (OLD.body_id);
 END;
 """
 
@@ -111,7 +127,7 @@ class _WrongVersion(Exception):
 async def _open_and_check(path: Path, disk_bytes: int) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(path, isolation_level=None)
     try:
-        await connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        await connection.execute(f"PRAGMA page_size={_page_bytes(disk_bytes)}")
         await connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         await connection.execute("PRAGMA journal_mode=WAL")
         await _tune(connection, _WRITER_CACHE_KIB)
@@ -125,15 +141,24 @@ async def _open_and_check(path: Path, disk_bytes: int) -> aiosqlite.Connection:
         if version == 0 and tables == 0:
             await connection.executescript(_TABLES)
             await connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION or await scalar(connection, "PRAGMA page_size") != PAGE_BYTES:
+        elif version != SCHEMA_VERSION:
             raise _WrongVersion(f"its format is {version}, not {SCHEMA_VERSION}")
+        page_bytes = int(await scalar(connection, "PRAGMA page_size"))
+        if page_bytes not in (PAGE_BYTES, SMALL_PAGE_BYTES):
+            raise _WrongVersion(f"its pages are of {page_bytes} bytes")
         await scalar(connection, "SELECT entries FROM totals")
         page_count = await scalar(connection, "PRAGMA page_count")
-        await scalar(connection, f"PRAGMA max_page_count={max(disk_bytes // PAGE_BYTES, int(page_count), 64)}")
+        most = max(disk_bytes // page_bytes, int(page_count), 64)
+        await scalar(connection, f"PRAGMA max_page_count={most}")
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+def _page_bytes(disk_bytes: int) -> int:
+    """Of a new file. What an object wastes, and what a small change writes, is up to a page: a lot of a small cache."""
+    return SMALL_PAGE_BYTES if disk_bytes < _SMALL_FILE_BYTES else PAGE_BYTES
 
 
 async def open_reader(directory: Path) -> aiosqlite.Connection:
@@ -153,8 +178,13 @@ async def _tune(connection: aiosqlite.Connection, cache_kib: int) -> None:
     await connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     await connection.execute(f"PRAGMA cache_size=-{cache_kib}")
     await connection.execute("PRAGMA temp_store=MEMORY")
+    await connection.create_function("key_hash", 1, _key_hash, deterministic=True)
     await connection.create_function("row_checksum", 3, _row_checksum, deterministic=True)
     await connection.create_function("head_checksum", 5, _head_checksum, deterministic=True)
+
+
+def _key_hash(key: object) -> int | None:
+    return key_hash(key) if isinstance(key, str) else None
 
 
 # Both run in the connection's thread; zlib lets the loop go on meanwhile. They cover the columns that say whose

@@ -56,7 +56,10 @@ class TieredStore:
             return None
         place = (stored.entry_id, stored.body_id)
         if not stored.entry_id:
-            place = (self._next_entry_id(), self._disk.next_body_id() if self._disk is not None else 0)
+            new_id = self._next_entry_id()
+            place = (new_id, new_id if self._disk is not None else 0)
+            if self._disk is not None and not self._is_worth(self._disk, stored, length):
+                return None
         return TieredBodyWriter(self._memory, self._disk, place, start, limit)
 
     @property
@@ -67,15 +70,23 @@ class TieredStore:
     def put(self, stored: StoredResponse, content: bytes) -> Candidate:
         """Store a small body at once: memory has it when this returns, the disk a moment later."""
         disk = self._disk
-        stored = stored.with_body(
-            self._next_entry_id(), disk.next_body_id() if disk is not None else 0, len(content)
-        )
+        is_worth = disk is not None and self._is_worth(disk, stored, len(content))
+        new_id = self._next_entry_id()
+        stored = stored.with_body(new_id, new_id if disk is not None else 0, len(content))
         candidate = Candidate(stored, MemoryBody(content), "memory")
         self._memory.replace_older(stored)
         self._memory.put(candidate)
-        if disk is not None:
+        if disk is not None and is_worth:
             disk.changes.put(stored, content)
         return candidate
+
+    def _is_worth(self, disk: DiskTier, stored: StoredResponse, length: int | None) -> bool:
+        # What takes the place of something, or is never evicted, is not asked what it is worth.
+        return (
+            stored.overrides.pin
+            or bool(self._memory.find(stored.key))
+            or disk.ranking.admits(stored.key, length or 0)
+        )
 
     async def keep_part(self, stored: StoredResponse) -> Candidate | None:
         """Publish an incomplete response, or one that has just been completed; its rows are in the store."""
@@ -97,7 +108,12 @@ class TieredStore:
         entry_id = candidate.stored.entry_id
         self._memory.touch(entry_id)
         if self._disk is not None:
-            self._disk.writer.touch(entry_id)
+            self._disk.ranking.touches.add(entry_id)
+
+    def note_request(self, key: str) -> None:
+        """Count a request for what is not stored, or not yet."""
+        if self._disk is not None:
+            self._disk.ranking.note_request(key)
 
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""

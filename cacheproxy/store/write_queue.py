@@ -26,9 +26,6 @@ class WriteQueue(Protocol):
     ) -> asyncio.Future[bool]:
         """An order that goes out at once; the future tells whether its first try succeeded."""
 
-    def touch(self, entry_id: int) -> None:
-        """Count a use."""
-
     def body_released(self) -> None:
         """A body is no longer written or read."""
 
@@ -36,8 +33,11 @@ class WriteQueue(Protocol):
     def has_room(self) -> bool:
         """Whether the queue takes more without waiting."""
 
-    async def room(self) -> bool:
-        """Wait until the queue has room; False where the writer stands still."""
+    async def room(self, size: int) -> bool:
+        """Wait until the queue has room; `size`: about how much will come. False where the writer stands still."""
+
+    async def quiet(self) -> None:
+        """Wait for a transaction under way: it may evict what was pinned after it had looked."""
 
     async def run(self) -> None:
         """Write until `stop()`."""

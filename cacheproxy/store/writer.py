@@ -18,17 +18,19 @@ import aiosqlite
 
 from cacheproxy.ports import Recorder
 from cacheproxy.store.batch import ORDERS_AT_ONCE, Batch, EntryRow, Order, Row
+from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.schema import is_damage
 from cacheproxy.store.space import InUse, NoRoom, Space, WriterOptions
 
 log = logging.getLogger("cacheproxy")
 
 BATCH_BYTES = 2 * 1024 * 1024
-BATCH_OPERATIONS = 50
-BATCH_DELAY_S = 0.05
-TOUCH_DELAY_S = 2.0
+BATCH_OPERATIONS = 200
+# Every transaction writes a dozen pages of indexes again: few long ones instead of many short.
+BATCH_DELAY_S = 0.25
+TOUCH_DELAY_S = 3.0
+GHOSTS_DELAY_S = 300.0
 RETRY_S = 0.5
-MAX_TOUCHES = 50_000
 MAX_ORDERS = 10_000
 STALL_S = 2.0
 
@@ -47,20 +49,24 @@ class Writer:
         options: WriterOptions,
         recorder: Recorder,
         in_use: InUse,
-        inflation: float,
+        ranking: Ranking,
+        page_bytes: int,
         on_damage: Callable[[], None],
         on_evicted: Callable[[int], None],
         forget_all: Callable[[], int],
     ) -> None:
         self._db = db
-        self._options = options
         self._recorder = recorder
         self._on_damage = on_damage
         self._forget_all = forget_all
-        self.space = Space(db, directory, options, in_use, inflation, on_evicted)
+        # A batch takes a small part of a small cache: what it evicts at once is not chosen one by one.
+        self._batch_bytes = min(BATCH_BYTES, options.disk_bytes // 64)
+        self._queue_bytes = min(options.queue_bytes, options.disk_bytes // 8)
+        self._ranking = ranking
+        self.space = Space(db, directory, options, page_bytes, in_use, ranking, on_evicted)
         self._batch = Batch()
         self._wake = asyncio.Event()
-        self._room: deque[asyncio.Future[bool]] = deque()
+        self._room: deque[tuple[int, asyncio.Future[bool]]] = deque()
         self._queued_bytes = 0
         self._flush_now = False
         self._stopping = False
@@ -68,6 +74,9 @@ class Writer:
         self._reclaim_due = True
         self._retry_at = 0.0
         self._logged_at = 0.0
+        self._touched_at = 0.0
+        self._remembered_at = asyncio.get_running_loop().time()
+        self._is_fresh = False
 
     # enqueueing: plain calls, no waiting; what comes after the end fails at once
 
@@ -113,12 +122,6 @@ class Writer:
         self.order(Order(sql, parameters, committed, attempted), at_once=True)
         return done
 
-    def touch(self, entry_id: int) -> None:
-        """Count a use; flushed every few seconds."""
-        touches = self._batch.touches
-        if entry_id in touches or len(touches) < MAX_TOUCHES:
-            touches[entry_id] = touches.get(entry_id, 0) + 1
-
     def body_released(self) -> None:
         """A body is no longer written or read: its rows may be reclaimed."""
         self._reclaim_due = True
@@ -127,22 +130,29 @@ class Writer:
     @property
     def has_room(self) -> bool:
         """Whether the queue takes more without waiting."""
-        return not self._has_ended and self._queued_bytes <= self._options.queue_bytes
+        return not self._has_ended and self._queued_bytes <= self._queue_bytes
 
-    async def room(self) -> bool:
-        """Wait until the queue has room; False where the writer stands still for `STALL_S`, or has ended."""
+    async def room(self, size: int) -> bool:
+        """Wait until the queue has room; `size`: about how much will come then.
+
+        False where the writer stands still for `STALL_S`, or has ended.
+        """
         if self._has_ended:
             return False
-        if self._queued_bytes <= self._options.queue_bytes:
+        if self._queued_bytes <= self._queue_bytes:
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._room.append(waiter)
+        self._room.append((size, waiter))
         self._wake.set()
         try:
             async with asyncio.timeout(STALL_S):
                 return await waiter
         except TimeoutError:
             return False
+
+    async def quiet(self) -> None:
+        """Wait for a transaction under way."""
+        await self.space.quiet()
 
     # the task
 
@@ -154,14 +164,40 @@ class Writer:
                 batch, self._batch = self._batch, Batch()
                 self._batch.orders = batch.take_orders(ORDERS_AT_ONCE)
                 self._flush_now = bool(self._batch.orders)
+                batch.touches = self._touches_due()
                 if batch.count or batch.touches:
                     await self._commit(batch)
                 await self._keep_house()
-            await self.space.checkpoint(final=True)
-        except sqlite3.Error as error:
+            await self._say_goodbye()
+        except (sqlite3.Error, OSError, NoRoom) as error:
             self._failed(error)
         finally:
             self._end()
+
+    def _touches_due(self) -> list[tuple[int, int]]:
+        now = asyncio.get_running_loop().time()
+        if now - self._touched_at < TOUCH_DELAY_S:
+            return []
+        self._touched_at = now
+        return self._ranking.touches.take_due()
+
+    async def _say_goodbye(self) -> None:
+        while touches := self._ranking.touches.take_due(everything=True):
+            await self._in_transaction(Batch(touches=touches))
+        await self._keep_ghosts()
+        await self.space.checkpoint(final=True)
+
+    async def _keep_ghosts(self) -> None:
+        if not self._ranking.ghosts.is_changed:
+            return
+        for number, part in enumerate(self._ranking.ghosts.to_parts()):
+
+            async def write(number: int = number, part: bytes = part) -> int:
+                await self.space.free_within(self.space.pages_of(len(part)))
+                await self._db.execute("INSERT OR REPLACE INTO ghosts VALUES (?, ?)", (number, part))
+                return 1
+
+            await self.space.in_transaction(write)
 
     async def _wait_for_work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -169,7 +205,7 @@ class Writer:
         while not self._stopping:
             now, batch = loop.time(), self._batch
             if batch.count:
-                if self._flush_now or batch.count >= BATCH_OPERATIONS or batch.data_bytes >= BATCH_BYTES:
+                if self._flush_now or batch.count >= BATCH_OPERATIONS or batch.data_bytes >= self._batch_bytes:
                     return
                 # Orders of a transaction that failed wait a little longer, unless there is news.
                 deadline = min(deadline, max(now + BATCH_DELAY_S, 0.0 if batch.is_new_data else self._retry_at))
@@ -196,7 +232,7 @@ class Writer:
         for order in batch.orders:
             if order.attempted is not None:
                 order.attempted(False)
-        for waiter in self._room:
+        for _, waiter in self._room:
             if not waiter.done():
                 waiter.set_result(False)
 
@@ -217,11 +253,18 @@ class Writer:
             if done:
                 order.committed()
         if not done:
+            self._ranking.touches.give_back(batch.touches)
             self._after_failure(batch)
-        while self._room and self._queued_bytes <= self._options.queue_bytes:
-            waiter = self._room.popleft()
+        self._let_in()
+
+    def _let_in(self) -> None:
+        # As many as fill the queue: all at once would overfill it.
+        expected = self._queued_bytes
+        while self._room and expected <= self._queue_bytes:
+            size, waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(True)
+                expected += size
 
     def _after_failure(self, failed: Batch) -> None:
         self._queued_bytes -= self._batch.drop_bodies({row.body_id for row in failed.rows})
@@ -242,22 +285,27 @@ class Writer:
         self._batch.orders = orders
 
     async def _in_transaction(self, batch: Batch) -> None:
-        before = self.space.inflation
-        await self.space.check_wal()
-        if batch.is_new_data:
-            await self.space.make_room(batch)
-        await self._db.execute("BEGIN IMMEDIATE")
         try:
-            await batch.carry_out(self._db, self.space.inflation)
-            if self.space.inflation != before:
-                await self._db.execute("UPDATE totals SET inflation = ?", (self.space.inflation,))
-            await self._db.commit()
-        except BaseException:
-            try:
-                await self._db.rollback()
-            except sqlite3.Error:
-                log.debug("rollback failed", exc_info=True)
-            raise
+            await self._try(batch, 0)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            # The estimate was too low, or the file system is full: once more with more room.
+            await self._try(batch, 2)
+
+    async def _try(self, batch: Batch, tries: int) -> None:
+        needed = self.space.needed(batch, tries=tries)
+        if batch.is_new_data:
+            await self.space.make_room(needed)
+
+        async def work() -> int:
+            if batch.is_new_data:
+                await self.space.free_within(needed)
+            await batch.carry_out(self._db, self._ranking.inflation)
+            return batch.count
+
+        await self.space.in_transaction(work)
+        self._is_fresh = False
 
     def _failed(self, error: Exception) -> None:
         self._recorder.store_failed(type(error).__name__)
@@ -274,6 +322,13 @@ class Writer:
             if self._reclaim_due and not self._batch.rows and not self._stopping:
                 self._reclaim_due = False
                 self._reclaim_due = await self.space.reclaim_step()
+            if not self._is_fresh:
+                self._is_fresh = True
+                await self.space.look_ahead(self._queued_bytes)
+            now = asyncio.get_running_loop().time()
+            if now - self._remembered_at >= GHOSTS_DELAY_S:
+                self._remembered_at = now
+                await self._keep_ghosts()
             await self.space.checkpoint()
         except (sqlite3.Error, OSError, NoRoom) as error:
             self._reclaim_due = True

@@ -159,13 +159,6 @@ def test_naming_a_field_as_private_never_makes_the_response_fresher(name: str, d
         assert decision.stored.directives.no_cache or remaining_lifetime(decision.stored, NOW) <= -100
 
 
-def test_too_large_is_not_stored() -> None:
-    options = CachingOptions(max_object_bytes=100)
-    assert isinstance(judge(request(), response(f"{FRESH} | Content-Length: 100"), options), Store)
-    decision = judge(request(), response(f"{FRESH} | Content-Length: 101"), options)
-    assert decision == DoNotStore(Reason.TOO_LARGE)
-
-
 @pytest.mark.parametrize("length", ["²", "٥", "9" * 5000, "", "-1", "5, 5"])
 def test_an_odd_length_is_no_crash(length: str) -> None:
     """The framing refuses these earlier; a decision on them must still be a decision."""

@@ -444,3 +444,20 @@ async def test_a_waiter_that_leaves_takes_its_replacement_along(
     gate.set()
     await quiet(app)
     assert app.engine._parts.spools.used_bytes == 0
+
+
+async def test_what_is_too_large_to_store_is_shared_and_resumed_all_the_same(
+    origin: Origin, start_proxy: StartProxy, connect: Connect, file: File
+) -> None:
+    app = await start_proxy(*NEVER_FINISH, "cache.max_object=1MiB")
+    file.cuts = [1_000_000]
+    clients = [await connect(app) for _ in range(4)]
+    for got in await asyncio.gather(*(client.get(origin.url("/f")) for client in clients)):
+        assert got.body == BODY
+    assert file.asked == [(0, SIZE), (1_000_000, SIZE)]
+    await quiet(app)
+    # Nobody needs the rest of what is not kept.
+    file.stop_at, file.sent = SIZE - 1000, 0
+    await take(clients[0], origin.url("/f"), SIZE - 1000)
+    await quiet(app)
+    assert file.sent == SIZE - 1000

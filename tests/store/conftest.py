@@ -226,8 +226,10 @@ class House:
         )
         assert self.sql(holes) == []
         assert self.sql("SELECT body_id FROM loose INTERSECT SELECT body_id FROM entries") == []
-        (entries, size), *_ = self.sql("SELECT COUNT(*), IFNULL(SUM(size), 0) FROM entries")
+        assert self.sql("SELECT entry_id FROM entries EXCEPT SELECT entry_id FROM ranks") == []
+        (entries, size), *_ = self.sql("SELECT COUNT(*), IFNULL(SUM(size), 0) FROM ranks")
         assert self.sql("SELECT entries, bytes FROM totals") == [(entries, size)]
+        assert self.sql("SELECT COUNT(*) FROM entries") == [(entries,)]
 
 
 class Tap:

@@ -52,15 +52,15 @@ async def test_the_file_keeps_the_same_scores(house: House) -> None:
     """What SQL computes for a new row and for its uses is what the function says."""
     await house.put(response(), content(1, 5000))
     (candidate,) = await house.store.lookup(response().key)
-    (size,) = house.sql("SELECT size FROM entries")[0]
-    assert house.sql("SELECT score, hits FROM entries") == [(pytest.approx(score(0.0, 1, size)), 1)]
+    (size,) = house.sql("SELECT size FROM ranks")[0]
+    assert house.sql("SELECT score, hits FROM ranks") == [(pytest.approx(score(0.0, 1, size)), 1)]
     for _ in range(3):
         house.store.touch(candidate)
-    await house.flush()
-    assert house.sql("SELECT score, hits FROM entries") == [(pytest.approx(score(0.0, 4, size)), 4)]
+    await house.reopen()
+    assert house.sql("SELECT score, hits FROM ranks") == [(pytest.approx(score(0.0, 4, size)), 4)]
     house.store.touch(candidate)
-    await house.flush()
-    assert house.sql("SELECT score, hits FROM entries") == [(pytest.approx(score(0.0, 5, size)), 5)]
+    await house.reopen()
+    assert house.sql("SELECT score, hits FROM ranks") == [(pytest.approx(score(0.0, 5, size)), 5)]
 
 
 async def test_what_was_used_outlives_what_was_not(fresh: House) -> None:
@@ -87,7 +87,9 @@ async def test_what_was_used_outlives_what_was_not(fresh: House) -> None:
     await house.open()
     await house.put(response("http://h/new"), b"x")
     await house.close()
-    (value, size), *_ = house.sql("SELECT score, size FROM entries WHERE key = 'http://h/new'")
+    (value, size), *_ = house.sql(
+        "SELECT score, size FROM ranks JOIN entries USING (entry_id) WHERE key = 'http://h/new'"
+    )
     assert value == pytest.approx(score(inflation, 1, size))
     house.check_file()
 

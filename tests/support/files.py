@@ -39,6 +39,8 @@ class File:
         self.go = asyncio.Event()
         self.stopped = asyncio.Event()
         self.cuts: list[int] = []
+        # Called when a body has been broken off.
+        self.on_cut: Callable[[], None] | None = None
         # Changes the head of a 206 (status line, fields, body) before it is sent.
         self.lie: Callable[[int, int, Head], Head] | None = None
 
@@ -100,6 +102,8 @@ class File:
             if cut == position:
                 self.cuts.remove(cut)
                 wire.close()
+                if self.on_cut is not None:
+                    self.on_cut()
                 return
             if self.stop_at == position:
                 self.stopped.set()
