@@ -207,9 +207,9 @@ class DiskTier:
             self.writer.body_released()
 
     async def pinned(self, body_id: int) -> None:
-        """Return once a body pinned just now cannot be reclaimed any more. Raises StoreError where it is too late."""
+        """Return once a body pinned just now cannot be reclaimed any more: its first bytes tell whether it was."""
         if body_id in self.in_use.going:
-            raise StoreError("the body is just being evicted")
+            await self.writer.quiet()
 
     def body_of(self, stored: StoredResponse) -> DiskBody:
         """The body on disk, as far as it is here."""

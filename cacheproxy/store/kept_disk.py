@@ -14,7 +14,6 @@ from cacheproxy.ports import Recorder
 from cacheproxy.store.batch import EntryRow, Order, Row
 from cacheproxy.store.changes import Changes
 from cacheproxy.store.disk import DiskTier
-from cacheproxy.store.ghosts import key_hash
 from cacheproxy.store.space import InUse, WriterOptions
 
 
@@ -59,7 +58,11 @@ class KeptDisk(DiskTier):
         # Unlike any earlier keeper's.
         self.generation = os.getpid() << 16
         self.changes = changes = _TellingChanges(
-            self._removed, self._held, lambda: self.ranking, lambda: self.writer, lambda: self._last_entry_id
+            self._removed,
+            self._held,
+            lambda: self.ranking,
+            lambda: self.writer,
+            lambda: self._last_entry_id,
         )
         changes.on_forget_all = lambda: tell("forget_all")
 
@@ -70,7 +73,7 @@ class KeptDisk(DiskTier):
             self.writer.body_released()
 
     def saw(self, entry_id: int) -> None:
-        """Ids that a worker has given."""
+        """An id that a worker has given."""
         self._last_entry_id = max(self._last_entry_id, entry_id)
 
     def report_damage(self) -> None:
@@ -100,6 +103,7 @@ class Keeping:
             "entry": self._entry,
             "order": self._order,
             "touches": self._touches,
+            "asked": self._asked,
             "hold": self._hold,
             "free": self._free,
             "held": self._held_now,
@@ -119,8 +123,8 @@ class Keeping:
 
     def _entry(self, generation: int, number: int, columns: tuple[Any, ...]) -> None:
         named = dict(zip(EntryRow.__slots__, columns, strict=False))
-        # What was evicted before is remembered here, what was asked for since by the worker.
-        named["requests"] += self._disk.ranking.ghosts.take(key_hash(named["key"]))
+        # All workers' requests for the key are counted here.
+        named["requests"] = self._disk.ranking.requests_of(named["key"])
         entry = EntryRow(**named, settled=self._settled(number))
         self._disk.saw(entry.entry_id)
         if generation == self._disk.generation:
@@ -139,10 +143,12 @@ class Keeping:
             at_once=at_once,
         )
 
-    def _touches(self, uses: dict[int, int]) -> None:
-        for entry_id, count in uses.items():
-            for _ in range(min(count, 1000)):
-                self._disk.ranking.touches.add(entry_id)
+    def _touches(self, uses: list[tuple[int, int]]) -> None:
+        self._disk.ranking.touches.give_back(uses)
+
+    def _asked(self, hashes: list[int]) -> None:
+        for hashed in hashes:
+            self._disk.ranking.ghosts.add(hashed)
 
     def _hold(self, body_id: int) -> None:
         self._held[body_id] += 1
@@ -155,8 +161,9 @@ class Keeping:
         if not self._held[body_id]:
             del self._held[body_id]
 
-    async def _held_now(self, body_id: int) -> bool:
-        return body_id not in self._disk.in_use.going
+    async def _held_now(self) -> None:
+        if self._disk.in_use.going:
+            await self._disk.writer.quiet()
 
     def _damaged(self) -> None:
         self._disk.report_damage()

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cacheproxy.caching.options import CachingOptions
-from cacheproxy.channel import Channel, ChannelLost, Handlers
+from cacheproxy.channel import Channel, Handlers
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Recorder
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.reading import DiskReader
-from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse
+from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse, ToldRanking
 from cacheproxy.store.schema import FILE_NAME, open_reader, scalar
 from cacheproxy.store.space import WriterOptions
 
@@ -40,6 +40,7 @@ class RemoteDisk(DiskTier):
     ) -> None:
         self._told = ToldInUse(self._send)
         super().__init__(directory, options, caching, recorder, on_evicted, self._told)
+        self.ranking = self._told_ranking = ToldRanking()
         self._block = block
         self._channel: Channel | None = None
         self._generation = 0
@@ -66,7 +67,7 @@ class RemoteDisk(DiskTier):
         self._reader = DiskReader(self._connections[0], self._recorder, self._tasks, self._damaged)
         self._listing = Listing(self._connections[1])
         self.writer = self._remote = remote = RemoteWriter(
-            self._options.queue_bytes, self.ranking.touches, self.changes.forget_all, self._remote
+            self._options.queue_bytes, self._told_ranking, self.changes.forget_all, self._remote
         )
         self._writing = self._tasks.spawn("writer", remote.run())
         if self._channel is not None:
@@ -129,16 +130,6 @@ class RemoteDisk(DiskTier):
         finally:
             self._is_recovering = False
 
-    # reading
-
     async def pinned(self, body_id: int) -> None:
         """Wait until the keeper knows that a body is pinned: from then on it neither evicts nor reclaims it."""
-        channel = self._channel
-        if channel is not None:
-            try:
-                is_held = await channel.call("held", body_id)
-            except ChannelLost:
-                # The next keeper holds everything until it has been told.
-                return
-            if not is_held:
-                raise StoreError("the body is just being evicted")
+        await self.writer.quiet()

@@ -11,11 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cacheproxy.channel import Channel
+from cacheproxy.channel import Channel, ChannelLost
 from cacheproxy.store.batch import EntryRow, Order, Row, Settled
-from cacheproxy.store.ranking import Touches
+from cacheproxy.store.ghosts import Ghosts, key_hash
+from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.space import InUse
 from cacheproxy.store.writer import MAX_ORDERS, STALL_S, TOUCH_DELAY_S
+
+_MAX_ASKED = 10_000
 
 
 class ToldInUse(InUse):
@@ -60,18 +63,44 @@ class ToldInUse(InUse):
             self._tell("hold", body_id)
 
 
+class ToldRanking(Ranking):
+    """A worker's part in the eviction policy: it notes, the keeper ranks. Nobody is refused beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, Ghosts())
+        self._asked: list[int] = []
+
+    def note_request(self, key: str) -> None:
+        """Count a request for what is not stored."""
+        if len(self._asked) < _MAX_ASKED:
+            self._asked.append(key_hash(key))
+
+    def admits(self, key: str, size: int) -> bool:
+        """What is worth less than what it replaces goes when the keeper evicts."""
+        return True
+
+    def requests_of(self, key: str) -> int:
+        """The keeper knows better: it was told of every request before."""
+        return 1
+
+    def take_asked(self) -> list[int]:
+        """The hashes of keys that were asked for since the last time."""
+        asked, self._asked = self._asked, []
+        return asked
+
+
 class RemoteWriter:
     """One per life of the cache file. `generation` is that file's number: the keeper ignores what is for an older one."""
 
     def __init__(
         self,
         queue_bytes: int,
-        touches: Touches,
+        ranking: ToldRanking,
         forget_all: Callable[[], int],
         before: RemoteWriter | None = None,
     ) -> None:
+        self._ranking = ranking
         self._queue_bytes = queue_bytes
-        self._touches = touches
         self._forget_all = forget_all
         self._channel: Channel | None = None
         self._generation = 0
@@ -83,7 +112,7 @@ class RemoteWriter:
             # What must not get lost goes on in the next life.
             self._last, self._orders = before.hand_over()
         self._queued_bytes = 0
-        self._room: deque[asyncio.Future[bool]] = deque()
+        self._room: deque[tuple[int, asyncio.Future[bool]]] = deque()
         self._changed = asyncio.Event()
         self._stopping = False
         self._has_ended = False
@@ -117,10 +146,12 @@ class RemoteWriter:
         if found is not None:
             self._queued_bytes -= found[1]
             found[0](is_committed)
-        while self._room and self._queued_bytes <= self._queue_bytes:
-            waiter = self._room.popleft()
+        expected = self._queued_bytes
+        while self._room and expected <= self._queue_bytes:
+            size, waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(True)
+                expected += size
         self._changed.set()
 
     def attempted(self, number: int, is_done: bool) -> None:
@@ -175,6 +206,9 @@ class RemoteWriter:
         if self._channel is None or self._has_ended:
             entry.settled(False)
             return
+        if asked := self._ranking.take_asked():
+            # Before the entry: it takes over what was counted for its key.
+            self._channel.send("asked", asked)
         number = self._next()
         self._settling[number] = (entry.settled, 0)
         columns = tuple(getattr(entry, name) for name in EntryRow.__slots__ if name != "settled")
@@ -222,12 +256,21 @@ class RemoteWriter:
         if self._queued_bytes <= self._queue_bytes:
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._room.append(waiter)
+        self._room.append((size, waiter))
         try:
             async with asyncio.timeout(STALL_S):
                 return await waiter
         except TimeoutError:
             return False
+
+    async def quiet(self) -> None:
+        """Wait until the keeper knows of what was pinned before: from then on it neither evicts nor reclaims it."""
+        if self._channel is not None:
+            try:
+                await self._channel.call("held")
+            except ChannelLost:
+                # The next keeper holds everything until it has been told.
+                return
 
     # life
 
@@ -243,16 +286,18 @@ class RemoteWriter:
             except TimeoutError:
                 pass
             if loop.time() >= due:
-                self._send_touches()
+                self._send_notes()
                 due = loop.time() + TOUCH_DELAY_S
-        self._send_touches()
+        self._send_notes()
         self.end()
 
-    def _send_touches(self) -> None:
-        if self._channel is not None:
-            uses = self._touches.take_due()
-            if uses:
-                self._channel.send("touches", dict(uses))
+    def _send_notes(self) -> None:
+        if self._channel is None:
+            return
+        if asked := self._ranking.take_asked():
+            self._channel.send("asked", asked)
+        if touches := self._ranking.touches.take_due(everything=True):
+            self._channel.send("touches", touches)
 
     def stop(self) -> None:
         """Finish what is under way and end."""
@@ -263,7 +308,7 @@ class RemoteWriter:
         """Nothing goes out any more: what is under way fails."""
         self._has_ended = self._stopping = True
         self.detach()
-        for waiter in self._room:
+        for _, waiter in self._room:
             if not waiter.done():
                 waiter.set_result(False)
         self._changed.set()

@@ -5,6 +5,7 @@ Everything here runs on the writer's connection, between or inside its transacti
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -122,6 +123,7 @@ class Space:
         self._checkpoint_at = self._checkpoint_bytes
         self._in_use = in_use
         self._ranking = ranking
+        self._changing = asyncio.Lock()
         self._evicted: list[int] = []
         self._taken: list[tuple[int, int]] = []
 
@@ -173,6 +175,16 @@ class Space:
 
     async def in_transaction(self, work: Callable[[], Awaitable[int]]) -> int:
         """Run `work` in a transaction; what it returns. L is kept with what it evicts."""
+        async with self._changing:
+            return await self._in_transaction(work)
+
+    async def quiet(self) -> None:
+        """Wait for a transaction under way: it may evict what was pinned after it had looked."""
+        if self._changing.locked():
+            async with self._changing:
+                return
+
+    async def _in_transaction(self, work: Callable[[], Awaitable[int]]) -> int:
         await self.check_wal()
         before = self._ranking.inflation
         await self._db.execute("BEGIN IMMEDIATE")

@@ -34,7 +34,10 @@ class WriteQueue(Protocol):
         """Whether the queue takes more without waiting."""
 
     async def room(self, size: int) -> bool:
-        """Wait until the queue has room; `size`: about how much will come then. False where the writer stands still."""
+        """Wait until the queue has room; `size`: about how much will come. False where the writer stands still."""
+
+    async def quiet(self) -> None:
+        """Wait for a transaction under way: it may evict what was pinned after it had looked."""
 
     async def run(self) -> None:
         """Write until `stop()`."""

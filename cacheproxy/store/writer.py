@@ -150,6 +150,10 @@ class Writer:
         except TimeoutError:
             return False
 
+    async def quiet(self) -> None:
+        """Wait for a transaction under way."""
+        await self.space.quiet()
+
     # the task
 
     async def run(self) -> None:

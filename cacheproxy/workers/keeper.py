@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import SOCKET_NAME, AdminServer
@@ -60,12 +61,17 @@ class _SharedOperations(Operations):
 
     async def show(self, url: str) -> list[dict[str, object]]:
         """Every stored response of a URL, as its owner has it. Raises SyntaxFault, StoreError."""
-        assert self.members is not None
-        key = self.key(url)
-        found: list[dict[str, object]] = await self.members.ask(
-            Owners(0, self.members.count).of(key), "show", key
-        )
+        found: list[dict[str, object]] = await self._ask_owner("show", url)
         return found
+
+    async def explain(self, url: str) -> dict[str, object]:
+        """What would happen to a GET of a URL now, at its owner. Raises SyntaxFault, StoreError."""
+        found: dict[str, object] = await self._ask_owner("explain", url)
+        return found
+
+    async def _ask_owner(self, name: str, url: str) -> Any:
+        assert self.members is not None
+        return await self.members.ask(Owners(0, self.members.count).of(self.key(url)), name, url)
 
 
 class Keeper:

@@ -151,6 +151,7 @@ class Worker(App):
             self._link.send("counts", values_of(self.counters))
 
     def _handlers(self) -> Handlers:
+        operations = self._operations()
         return {
             **(self._disk.handlers if self._disk is not None else {}),
             "recall": lambda key: self._owned.drop_copies(Selector(urls=(key,))),
@@ -161,7 +162,8 @@ class Worker(App):
             "purge": self._purge,
             "drop": self._drop,
             "counts": self._counts,
-            "show": self._operations().show,
+            "show": operations.show,
+            "explain": operations.explain,
             "entries": self._entries,
             "finish": self._may_finish.set,
         }

@@ -9,8 +9,7 @@ import pytest
 
 from cacheproxy.channel import Channel
 from cacheproxy.store.batch import Order, Row
-from cacheproxy.store.ranking import Touches
-from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse
+from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse, ToldRanking
 
 
 class Sent:
@@ -41,13 +40,8 @@ def order(log: list[object], name: str) -> Order:
 
 
 @pytest.fixture
-def touches() -> Touches:
-    return Touches()
-
-
-@pytest.fixture
-def writer(touches: Touches) -> RemoteWriter:
-    return RemoteWriter(100, touches, lambda: 7)
+def writer() -> RemoteWriter:
+    return RemoteWriter(100, ToldRanking(), lambda: 7)
 
 
 async def test_rows_settle_as_the_keeper_says(writer: RemoteWriter) -> None:
@@ -65,19 +59,19 @@ async def test_rows_settle_as_the_keeper_says(writer: RemoteWriter) -> None:
 
 
 async def test_room_comes_with_results_and_ends_with_the_keeper(writer: RemoteWriter) -> None:
-    assert not await writer.room(10)
+    assert not await writer.room(1)
     sent = attached(writer)
     results: list[bool] = []
     writer.add_row(row(results, 101))
     assert not writer.has_room
-    waiting = asyncio.ensure_future(writer.room(10))
+    waiting = asyncio.ensure_future(writer.room(1))
     await asyncio.sleep(0)
     writer.settled(sent.named("row")[0][1], True)
     assert await waiting
     writer.add_row(row(results, 101))
     writer.detach()
     assert results == [True, False]
-    assert not await writer.room(10)
+    assert not await writer.room(1)
 
 
 async def test_orders_outlive_keepers_and_files(writer: RemoteWriter) -> None:
@@ -92,7 +86,7 @@ async def test_orders_outlive_keepers_and_files(writer: RemoteWriter) -> None:
     writer.detach()
     # Each hears once of its first try.
     assert log == [("first", True), "first", ("second", False), ("third", False)]
-    later = RemoteWriter(100, Touches(), lambda: 7, writer)
+    later = RemoteWriter(100, ToldRanking(), lambda: 7, writer)
     again = attached(later).named("order")
     assert [message[1] for message in again] == ["second", "third"]
     for message in again:
@@ -111,12 +105,15 @@ async def test_too_many_orders_become_one(writer: RemoteWriter) -> None:
     assert log == ["one"] * 101
 
 
-async def test_the_end_waits_for_what_is_under_way(writer: RemoteWriter, touches: Touches) -> None:
+async def test_the_end_waits_for_what_is_under_way() -> None:
+    ranking = ToldRanking()
+    writer = RemoteWriter(100, ranking, lambda: 7)
     sent = attached(writer)
     results: list[bool] = []
     writer.add_row(row(results))
-    touches.add(5)
-    touches.add(5)
+    ranking.touches.add(5)
+    ranking.touches.add(5)
+    ranking.note_request("http://example.com/")
     running = asyncio.ensure_future(writer.run())
     await asyncio.sleep(0)
     writer.stop()
@@ -124,7 +121,8 @@ async def test_the_end_waits_for_what_is_under_way(writer: RemoteWriter, touches
     assert not running.done()
     writer.settled(sent.named("row")[0][1], True)
     await asyncio.wait_for(running, 5)
-    assert sent.named("touches") == [({5: 2},)]
+    assert sent.named("touches") == [([(5, 2)],)]
+    assert len(sent.named("asked")) == 1
     assert results == [True]
     writer.add_row(row(results))
     assert results == [True, False]
