@@ -24,7 +24,7 @@ from cacheproxy.store.schema import FILE_NAME, scalar
 
 log = logging.getLogger("cacheproxy")
 
-CHECKPOINT_BYTES = 16 * 1024 * 1024
+CHECKPOINT_BYTES = 32 * 1024 * 1024
 _LEAST_CHECKPOINT_BYTES = 2 * 1024 * 1024
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 RECLAIM_ROWS = 128
@@ -311,7 +311,7 @@ class Space:
             await self._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
             left = self._wal_bytes()
             # A reader was in the way: not again for every transaction.
-            self._checkpoint_at = max(self._checkpoint_bytes, left + CHECKPOINT_BYTES // 2 if left else 0)
+            self._checkpoint_at = max(self._checkpoint_bytes, left + 8 * 1024 * 1024 if left else 0)
 
     async def check_wal(self) -> None:
         """Raise NoRoom rather than let the log grow past its limit."""

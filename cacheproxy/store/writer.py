@@ -60,7 +60,7 @@ class Writer:
         self._on_damage = on_damage
         self._forget_all = forget_all
         # A batch takes a small part of a small cache: what it evicts at once is not chosen one by one.
-        self._batch_bytes = min(BATCH_BYTES, options.disk_bytes // 64)
+        self._batch_bytes = min(BATCH_BYTES, options.disk_bytes // 10)
         self._queue_bytes = min(options.queue_bytes, options.disk_bytes // 8)
         self._ranking = ranking
         self.space = Space(db, directory, options, page_bytes, in_use, ranking, on_evicted)
@@ -321,7 +321,9 @@ class Writer:
         try:
             if self._reclaim_due and not self._batch.rows and not self._stopping:
                 self._reclaim_due = False
-                self._reclaim_due = await self.space.reclaim_step()
+                # Only ever set: a body may be released while this runs.
+                if await self.space.reclaim_step():
+                    self._reclaim_due = True
             if not self._is_fresh:
                 self._is_fresh = True
                 await self.space.look_ahead(self._queued_bytes)
