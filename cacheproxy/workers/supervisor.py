@@ -164,7 +164,8 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         # Ctrl-C reaches the whole group: the supervisor passes it on as SIGTERM, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         self._wake_reader.close()
         self._wake_writer.close()
