@@ -102,6 +102,7 @@ class ClientConnection(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
         self._inlet.end()
+        self._outlet.half_closed()
         return self._answering or len(self._inlet) > 0
 
     def pause_writing(self) -> None:
