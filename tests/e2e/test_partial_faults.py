@@ -213,19 +213,6 @@ async def test_cookies_on_a_206_are_not_stored(origin: Origin, app: App, connect
     assert [one.field("set-cookie") for one in (first, second, third)] == ["id=1", None, None]
 
 
-@pytest.mark.parametrize("extra", [b"", b"x" * 70_000])
-async def test_unasked_or_lying_206_to_a_whole_request_is_not_stored(
-    origin: Origin, app: App, connect: Connect, extra: bytes
-) -> None:
-    body = b"a" * 1000 + extra
-    head = ('ETag: "1"', f"Content-Range: bytes 0-999/{len(body)}", "Cache-Control: max-age=60")
-    origin.routes["/g"] = response(body[:1000], *head, status="206 Partial Content")
-    client = await connect(app)
-    await client.get(origin.url("/g"))
-    await client.get(origin.url("/g"))
-    assert origin.count("/g") == 2
-
-
 async def test_an_origin_that_fails_for_a_while_keeps_the_part(
     origin: Origin, app: App, connect: Connect, file: File
 ) -> None:

@@ -11,7 +11,7 @@ from cacheproxy.app import App
 from tests.conftest import Connect, StartProxy
 from tests.e2e.test_partial import BODY, NEVER_FINISH, SIZE, aborted
 from tests.support.files import File, Head, noise, quiet
-from tests.support.origin import Origin
+from tests.support.origin import Origin, response
 
 OTHER = noise(SIZE, seed=2)
 CUT = (asyncio.IncompleteReadError, ConnectionError)
@@ -125,3 +125,16 @@ async def test_a_shorter_part_than_asked_is_taken_and_the_rest_asked_for(
     file.lie, file.sent = shorter, 0
     assert (await (await connect(app)).get(url)).body == BODY
     assert file.sent == SIZE - 1_000_000
+
+
+@pytest.mark.parametrize("extra", [b"", b"x" * 70_000])
+async def test_unasked_or_lying_206_to_a_whole_request_is_not_stored(
+    origin: Origin, app: App, connect: Connect, extra: bytes
+) -> None:
+    body = b"a" * 1000 + extra
+    head = ('ETag: "1"', f"Content-Range: bytes 0-999/{len(body)}", "Cache-Control: max-age=60")
+    origin.routes["/g"] = response(body[:1000], *head, status="206 Partial Content")
+    client = await connect(app)
+    await client.get(origin.url("/g"))
+    await client.get(origin.url("/g"))
+    assert origin.count("/g") == 2
