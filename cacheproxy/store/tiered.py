@@ -43,6 +43,8 @@ class TieredStore:
         known = {candidate.stored.entry_id for candidate in in_memory}
         added = [candidate for candidate in from_disk if candidate.stored.entry_id not in known]
         for candidate in added:
+            if isinstance(candidate.body, MemoryBody) and candidate.body.available > self._memory.object_bytes:
+                continue
             self._memory.put(Candidate(candidate.stored, candidate.body, "memory"))
         found = sorted((*in_memory, *added), key=lambda one: one.stored.entry_id)
         return tuple(found[-MAX_VARIANTS:])
