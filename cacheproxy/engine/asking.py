@@ -61,7 +61,7 @@ class Asking:
         """Ask with the client's own Accept-Encoding from now on; `remember`: so does everybody at this host."""
         self.upgraded = self._for_lookup = None
         if remember:
-            self._forwarder.keep_codings[self._host] = True
+            self._forwarder.keep_codings.add(self._host)
 
     @property
     def asked_for(self) -> tuple[str, ...]:

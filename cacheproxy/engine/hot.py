@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence, Sized
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from cacheproxy.caching import preconditions, reuse
 from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
 from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.forward import CodedHosts
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
 from cacheproxy.engine.tags import hit_tag
@@ -22,7 +23,7 @@ from cacheproxy.reasons import Reason
 class HotEngine:
     """Implements `server.hot_ports.HotStore`. Whatever it will not answer, `Engine.handle` does."""
 
-    def __init__(self, parts: Parts, flights: Flights, keep_codings: Sized) -> None:
+    def __init__(self, parts: Parts, flights: Flights, keep_codings: CodedHosts) -> None:
         self._parts = parts
         self._filling = flights.fillings.keys
         self._keep_codings = keep_codings
@@ -67,7 +68,7 @@ class HotEngine:
             return ()
         found = self._lookup(key)
         # Some host's codings must be left alone for a while: which, is for the ordinary path.
-        if self._keep_codings and any(candidate.stored.asked_for for candidate in found):
+        if not self._keep_codings.is_empty and any(candidate.stored.asked_for for candidate in found):
             return ()
         return found
 

@@ -71,7 +71,7 @@ class MemoryTier:
     def __init__(self, limit_bytes: int) -> None:
         self.object_bytes = limit_bytes // 64
         self._entries = _Lru(self, limit_bytes)
-        self._by_key: dict[str, dict[int, Candidate]] = {}
+        self._by_key: dict[str, tuple[Candidate, ...]] = {}
 
     @property
     def bytes(self) -> int:
@@ -82,12 +82,11 @@ class MemoryTier:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Candidate]:
-        return iter([candidate for group in self._by_key.values() for candidate in group.values()])
+        return iter([candidate for group in self._by_key.values() for candidate in group])
 
     def find(self, key: str) -> tuple[Candidate, ...]:
         """The entries of `key`, without counting as a use."""
-        group = self._by_key.get(key)
-        return tuple(group.values()) if group is not None else ()
+        return self._by_key.get(key, ())
 
     def touch(self, entry_id: int) -> None:
         """Make this the last to go."""
@@ -107,10 +106,10 @@ class MemoryTier:
         if weight > self._entries.maxsize:
             return
         self._entries[entry_id] = (weight, candidate)
-        group = self._by_key.setdefault(candidate.stored.key, {})
-        group[entry_id] = candidate
+        group = (*self._by_key.get(candidate.stored.key, ()), candidate)
+        self._by_key[candidate.stored.key] = group
         if len(group) > MAX_VARIANTS:
-            self.drop(min(group))
+            self.drop(min(one.stored.entry_id for one in group))
 
     def update(self, candidate: Candidate) -> None:
         """Replace an entry if it is here: what was dropped must not come back with new fields."""
@@ -125,8 +124,8 @@ class MemoryTier:
 
     def drop_key(self, key: str) -> None:
         """Remove every entry of `key`."""
-        for entry_id in list(self._by_key.get(key, ())):
-            self.drop(entry_id)
+        for candidate in self._by_key.get(key, ()):
+            self.drop(candidate.stored.entry_id)
 
     def replace_older(self, stored: StoredResponse) -> None:
         """Remove older entries of the same key and variant."""
@@ -141,8 +140,9 @@ class MemoryTier:
 
     def unlink(self, candidate: Candidate) -> None:
         """Forget an entry that the LRU dropped."""
-        group = self._by_key.get(candidate.stored.key)
-        if group is not None:
-            group.pop(candidate.stored.entry_id, None)
-            if not group:
-                del self._by_key[candidate.stored.key]
+        key, entry_id = candidate.stored.key, candidate.stored.entry_id
+        group = tuple(one for one in self._by_key.get(key, ()) if one.stored.entry_id != entry_id)
+        if group:
+            self._by_key[key] = group
+        else:
+            self._by_key.pop(key, None)
