@@ -154,9 +154,11 @@ class App:
         options = self._connection_options()
         await self._before_listening(options)
         self.hot = self._hot_path(options)
-        self.listener = listener = Listener(
-            Services(self.engine.handle, open_tunnel, self._clock, self.counters, options, hot=self.hot)
+        direct = None if self.hot is None else self.engine.direct_path(upstream)
+        services = Services(
+            self.engine.handle, open_tunnel, self._clock, self.counters, options, hot=self.hot, direct=direct
         )
+        self.listener = listener = Listener(services)
         await listener.start(sockets, drain_s, *self._accept_at_once)
         self._closers.append(listener.close)
         await self._open_to_operators()

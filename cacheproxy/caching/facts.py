@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from cacheproxy.caching.key import bypass_reason, is_origin_condition, is_routing_field
 from cacheproxy.http.cache_control import PLAIN_REQUEST, parse_request_directives
@@ -39,6 +40,7 @@ class FieldFacts:
         "fields",
         "is_plain",
         "is_simple",
+        "prepared",
         "raw",
         "received",
     )
@@ -54,6 +56,8 @@ class FieldFacts:
         self.asked = PLAIN_REQUEST
         self.conditions: Conditions | None = None
         self.is_plain = True
+        self.prepared: Any = None
+        """What the engine keeps of what these fields become on their way to an origin."""
         self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
         self._upgraded: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
         self._reads: dict[tuple[str, ...], bool] | None = None

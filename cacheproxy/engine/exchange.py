@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from cacheproxy.caching.key import bypass_reason
 from cacheproxy.engine.admission import admit
+from cacheproxy.engine.direct import DirectPath
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.hot import HotEngine
@@ -19,6 +20,7 @@ from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.status_fields import cache_status
 from cacheproxy.http.uri import TargetUri
 from cacheproxy.ports import Answer, Exchange, Selector, Upstream
+from cacheproxy.ports.direct import DirectUpstream
 from cacheproxy.reasons import Reason
 
 
@@ -45,6 +47,11 @@ class Engine:
         self.relay = Relay(self._forwarder, self.flights, owners, siblings, store)
         self.purge_everywhere = purge_everywhere
         return OwnersEnd(self._forwarder, store)
+
+    def direct_path(self, upstream: DirectUpstream) -> DirectPath:
+        """The way of plain requests that need no task."""
+        owns = None if self.relay is None else self.relay.owns
+        return DirectPath(self._forwarder, self.flights, upstream, owns)
 
     async def handle(self, exchange: Exchange) -> Answer:
         """The answer to one request. Its stream must be closed."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from cacheproxy.caching import combining, storing
 from cacheproxy.caching.abandonment import worth_finishing
 from cacheproxy.caching.combining import StorePart
+from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import covers
 from cacheproxy.caching.freshening import Update, may_update, merge
 from cacheproxy.caching.storing import Store
@@ -111,6 +112,14 @@ class Fillings:
 
     # a response whose head has come
 
+    def whole(self, plan: Plan, response: UpstreamResponse, stored: StoredResponse) -> Filling | None:
+        """Have a small response stored at once whose body came with its head; None where it did not."""
+        length = response.length
+        content = None
+        if length is not None and length <= self._parts.store.small_bytes:
+            content = response.whole()
+        return None if content is None else self.known.put(plan, response, stored, content)
+
     def start(
         self,
         plan: Plan,
@@ -127,10 +136,8 @@ class Fillings:
         start, end, complete = 0, response.length, response.length
         if isinstance(verdict, StorePart):
             start, end, complete = verdict.part.start, verdict.part.end, stored.length
-        elif not is_doomed and complete is not None and complete <= options.store.small_bytes:
-            content = response.whole()
-            if content is not None:
-                return self.known.put(plan, response, stored, content)
+        elif not is_doomed and (whole := self.whole(plan, response, stored)):
+            return whole
         # A body that ends with its connection may have been cut by a dying origin: shared, but not kept.
         is_kept = not is_doomed and not response.is_close_delimited
         writer = options.store.begin(stored, complete, start=start, is_part=is_part) if is_kept else None

@@ -7,6 +7,7 @@ response is a candidate like any stored one, and whoever may reuse it follows it
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from cachetools import TTLCache
 
@@ -18,7 +19,16 @@ from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
 from cacheproxy.engine.assembled import AssembledBody
 from cacheproxy.engine.filling import Fillings
-from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Plan, Private, close_outcome
+from cacheproxy.engine.outcome import (
+    Failed,
+    Filling,
+    FlightOutcome,
+    Freshened,
+    Plan,
+    Private,
+    Restart,
+    close_outcome,
+)
 from cacheproxy.engine.parts import Parts
 from cacheproxy.errors import CacheproxyError, UpstreamError
 from cacheproxy.ports import Candidate, UpstreamResponse
@@ -31,8 +41,8 @@ Judged = Store | StorePart | Private | Freshened
 class Flight:
     """One fetch. `outcome` is set when its head has been judged, in every case."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.outcome: asyncio.Future[FlightOutcome] = asyncio.get_running_loop().create_future()
         self.waiters = 0
         self.has_initiator = True
@@ -70,6 +80,27 @@ class Flight:
             self.outcome.set_result(outcome)
 
 
+@dataclass(slots=True)
+class Begun:
+    """A fetch that the direct path has begun and does not end: its judged response, or its failure."""
+
+    flights: Flights
+    flight: Flight
+    plan: Plan | None = None
+    response: UpstreamResponse | None = None
+    verdict: Judged | None = None
+    error: CacheproxyError | None = None
+    is_taken: bool = False
+
+    def close(self) -> None:
+        """Nobody goes on with it."""
+        if not self.is_taken:
+            self.is_taken = True
+            if self.response is not None:
+                self.response.close()
+            self.flights.settle(self.flight, Restart(discard=False))
+
+
 def _task_name(plan: Plan) -> str:
     # Shows in the log when the task fails, so without the query, which may hold secrets.
     return plan.key.partition("?")[0]
@@ -102,12 +133,42 @@ class Flights:
 
     def start(self, plan: Plan, *, shareable: bool) -> Flight:
         """Begin a fetch in its own task; while its head is awaited, others may wait if it is shareable."""
-        flight = Flight(plan)
+        flight = Flight(plan.key)
         flight.is_shareable = shareable
         if shareable and plan.key not in self._pending and _mark(plan) not in self._unshareable:
             self._pending[plan.key] = flight
-        flight.task = self._tasks.spawn(_task_name(plan), self._run(flight))
+        flight.task = self._tasks.spawn(_task_name(plan), self._run(flight, plan))
         return flight
+
+    # fetches of the direct path
+
+    def announce(self, key: str) -> Flight:
+        """A fetch of `key` begins without a task: others may wait until it is settled."""
+        flight = Flight(key)
+        if key not in self._unshareable:
+            flight.is_shareable = True
+            self._pending[key] = flight
+        return flight
+
+    def settle(self, flight: Flight, outcome: FlightOutcome, mark: str | None = None) -> None:
+        """The head of a flight is judged; `mark` is what is not waited for again where it is for one alone."""
+        self._forget_pending(flight)
+        # Only where somebody waited in vain: most that is not shared is asked for by one.
+        if isinstance(outcome, Private) and flight.is_shareable and flight.waiters and mark is not None:
+            self._unshareable[mark] = outcome.reason
+        flight.settle(outcome)
+
+    async def take_over(self, begun: Begun) -> FlightOutcome:
+        """Go on with what the direct path has begun, for the request that it began it for."""
+        begun.is_taken = True
+        flight, plan = begun.flight, begun.plan
+        if begun.error is not None:
+            outcome = Failed(begun.error)
+            self.settle(flight, outcome)
+            return outcome
+        assert plan is not None
+        flight.task = self._tasks.spawn(_task_name(plan), self._run(flight, plan, begun))
+        return await flight.lead()
 
     def adopt(self, plan: Plan, response: UpstreamResponse, verdict: Store) -> Filling:
         """Store a response that was fetched outside a flight (POST with explicit freshness)."""
@@ -132,26 +193,25 @@ class Flights:
 
     # the flight's task
 
-    async def _run(self, flight: Flight) -> None:
-        plan = flight.plan
+    async def _run(self, flight: Flight, plan: Plan, begun: Begun | None = None) -> None:
         response: UpstreamResponse | None = None
         handed_over = False
         try:
-            response, verdict = await self._fetch_and_judge(flight)
+            if begun is not None:
+                response, verdict = begun.response, begun.verdict
+                assert response is not None and verdict is not None
+            else:
+                response, verdict = await self._fetch_and_judge(flight, plan)
             if not isinstance(verdict, Store | StorePart):
-                flight.settle(verdict)
                 handed_over = isinstance(verdict, Private) and flight.has_initiator
-                # Only where somebody waited in vain: most that is not shared is asked for by one.
-                if isinstance(verdict, Private) and flight.is_shareable and flight.waiters:
-                    self._unshareable[_mark(plan)] = verdict.reason
+                self.settle(flight, verdict, _mark(plan))
                 return
             response = await self.fillings.known.instead(plan, response, verdict)
             handed_over = True
             outcome = self.fillings.start(
                 plan, response, verdict, has_reader=flight.has_initiator, is_doomed=flight.is_doomed
             )
-            self._forget_pending(flight)
-            flight.settle(outcome)
+            self.settle(flight, outcome)
         except CacheproxyError as error:
             flight.settle(Failed(error))
         finally:
@@ -168,14 +228,13 @@ class Flights:
                 response.close()
 
     def _forget_pending(self, flight: Flight) -> None:
-        if self._pending.get(flight.plan.key) is flight:
-            del self._pending[flight.plan.key]
+        if self._pending.get(flight.key) is flight:
+            del self._pending[flight.key]
 
-    async def _fetch_and_judge(self, flight: Flight) -> tuple[UpstreamResponse, Judged]:
-        plan = flight.plan
+    async def _fetch_and_judge(self, flight: Flight, plan: Plan) -> tuple[UpstreamResponse, Judged]:
         response = await self._parts.upstream.fetch(plan.outgoing)
         if plan.unconditional is None:
-            return response, self._storing(plan, response)
+            return response, self.storing(plan, response)
         outcome = judge(
             response.head,
             None if plan.chosen is None else plan.chosen.stored,
@@ -187,11 +246,10 @@ class Flights:
             plan.outgoing.fields = plan.unconditional
             plan.unconditional = None
             response = await self._parts.upstream.fetch(plan.outgoing)
-            return response, self._storing(plan, response)
-        return response, await self._judged(flight, response, outcome)
+            return response, self.storing(plan, response)
+        return response, await self._judged(flight, plan, response, outcome)
 
-    async def _judged(self, flight: Flight, response: UpstreamResponse, outcome: Outcome) -> Judged:
-        plan = flight.plan
+    async def _judged(self, flight: Flight, plan: Plan, response: UpstreamResponse, outcome: Outcome) -> Judged:
         if isinstance(outcome, Freshen):
             await response.read()
             candidate = self._candidate_of(plan, outcome.stored)
@@ -208,7 +266,7 @@ class Flights:
             return Freshened(await self._parts.store.freshen(candidate, merged), response.head)
         if isinstance(outcome, PassOn | ServerFailure):
             return Private(response, Reason.PRECONDITION, plan.asked_for)
-        return self._storing(plan, response)
+        return self.storing(plan, response)
 
     @staticmethod
     def _candidate_of(plan: Plan, stored: StoredResponse) -> Candidate:
@@ -217,7 +275,8 @@ class Flights:
                 return candidate
         raise AssertionError("a validation freshens one of its candidates")
 
-    def _storing(self, plan: Plan, response: UpstreamResponse) -> Store | StorePart | Private:
+    def storing(self, plan: Plan, response: UpstreamResponse) -> Store | StorePart | Private:
+        """What to do with the response to a request without conditions of ours."""
         if response.is_private_connection:
             # RFC 4559 §6: whoever authenticated the connection is the only one this is for.
             return Private(response, Reason.AUTHORIZATION, plan.asked_for)

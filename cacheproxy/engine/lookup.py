@@ -13,7 +13,7 @@ from cacheproxy.caching.storing import COOKIE_FIELDS
 from cacheproxy.caching.validation import FAILURE_STATUSES
 from cacheproxy.engine.asking import OWN_CONDITIONS, SHAREABLE, Asking
 from cacheproxy.engine.delivery import Delivery, Instead, LookAgain
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.flight import Begun, Flights
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.head_request import update_from_head
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Private, Restart, close_outcome
@@ -57,6 +57,14 @@ class Lookup:
 
     async def run(self) -> Answer:
         """The answer. Raises ClientError, UpstreamError, ClientGone."""
+        begun = self._exchange.begun
+        if isinstance(begun, Begun):
+            # Looked for, counted and asked for already.
+            self._is_counted = True
+            outcome = await self._flights.take_over(begun)
+            answer = await self._conclude(Forward(Reason.URI_MISS), None, outcome, was_validation=False)
+            if answer is not None:
+                return answer
         for _ in range(_MAX_TURNS):
             decision = await self._decide()
             if isinstance(decision, Validate) and self._fills_gap(decision):

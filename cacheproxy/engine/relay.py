@@ -89,6 +89,10 @@ class Relay:
         self._siblings = siblings
         self._store = store
 
+    def owns(self, key: str) -> bool:
+        """Whether this worker fetches what is under a key."""
+        return self._owners.owns(key)
+
     async def answer(self, exchange: Exchange, bypass: Reason | None) -> Answer | None:
         """The answer; None where this worker answers like an only one. Raises as the engine does."""
         request = exchange.head

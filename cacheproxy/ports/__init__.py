@@ -182,6 +182,8 @@ class Exchange:
     affinity: Affinity
     record: ExchangeRecord
     on_interim: Interim | None = None
+    # A fetch that was begun for this request on the direct path.
+    begun: Closable | None = None
 
 
 @dataclass(slots=True)

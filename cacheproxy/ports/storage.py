@@ -131,6 +131,12 @@ class Store(Protocol):
     async def lookup(self, key: str) -> Sequence[Candidate]:
         """All stored responses of `key`. Raises StoreError (counted by the store already)."""
 
+    def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
+        """As `lookup`, without waiting: `found` is called later, with None where it failed."""
+
+    def is_absent(self, key: str) -> bool:
+        """Whether it is known that a look-up would find nothing."""
+
     def begin(
         self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
     ) -> BodyWriter | None:

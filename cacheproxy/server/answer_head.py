@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cacheproxy.http.forwarding import connection_options
-from cacheproxy.http.message import FieldLine, RequestHead
+from cacheproxy.http.message import FieldLine, RequestHead, ResponseHead
 from cacheproxy.ports import Answer
 
 
@@ -30,13 +30,20 @@ def wants_keep_alive(request: RequestHead) -> bool:
 
 def wire_head(answer: Answer, request: RequestHead | None, *, may_keep_alive: bool) -> WireHead:
     """The head for the client that sent `request` (None: it could not be parsed)."""
-    head = answer.head
+    is_counted = answer.stream is not None or (request is not None and request.method == "HEAD")
+    length = answer.length if is_counted else len(answer.content)
+    return framed_head(answer.head, length, request, may_keep_alive=may_keep_alive and not answer.must_close)
+
+
+def framed_head(
+    head: ResponseHead, length: int | None, request: RequestHead | None, *, may_keep_alive: bool
+) -> WireHead:
+    """The same for a body of `length` bytes that comes from elsewhere; None: its length is not known."""
     method = request.method if request is not None else "GET"
     version = request.version if request is not None else (1, 1)
     has_body = not (method == "HEAD" or head.status in (204, 304))
-    length = answer.length if answer.stream is not None or method == "HEAD" else len(answer.content)
     chunked = has_body and length is None and version >= (1, 1)
-    keep_alive = may_keep_alive and not answer.must_close and (not has_body or length is not None or chunked)
+    keep_alive = may_keep_alive and (not has_body or length is not None or chunked)
     lines: list[FieldLine] = []
     is_length_written = False
     for line in head.fields:

@@ -18,13 +18,14 @@ from cacheproxy.http.dates import format_date
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.message import RequestHead, ResponseHead
-from cacheproxy.ports import Affinity, Exchange, ExchangeRecord
+from cacheproxy.ports import Affinity, Closable, Exchange, ExchangeRecord
 from cacheproxy.reasons import Reason
 from cacheproxy.server.answer_head import wants_keep_alive
 from cacheproxy.server.client_body import ClientBody
+from cacheproxy.server.direct import DirectReply
 from cacheproxy.server.failures import answer_to, kind_of
 from cacheproxy.server.hijack import carry
-from cacheproxy.server.hot_path import Verdict
+from cacheproxy.server.hot_path import Plain, Verdict
 from cacheproxy.server.inlet import READ_AHEAD_BYTES, Inlet
 from cacheproxy.server.options import Services
 from cacheproxy.server.outlet import Outlet
@@ -38,18 +39,21 @@ class ClientConnection(RequestHandler):
     """Reads requests one at a time, answers each, keeps order under pipelining."""
 
     __slots__ = (
-        "_affinity",
         "_answering",
+        "_began",
+        "_begun",
         "_body",
         "_client",
+        "_direct",
         "_final_sent",
         "_hot",
         "_idle_again",
-        "_inlet",
         "_is_tunnel",
-        "_outlet",
         "_services",
         "_verdict",
+        "affinity",
+        "inlet",
+        "outlet",
     )
 
     def __init__(self, manager: Any, services: Services, loop: asyncio.AbstractEventLoop) -> None:
@@ -59,20 +63,24 @@ class ClientConnection(RequestHandler):
         self._services = services
         self._hot = services.hot
         self._verdict: Verdict | None = None
-        self._inlet = Inlet(
+        self.inlet = Inlet(
             services.options,
             None if services.hot is None else services.hot.memo,
             self._pause_transport_reading,
             self._resume_transport_reading,
         )
-        self._affinity = Affinity()
+        self.affinity = Affinity()
         self._idle_again: asyncio.Future[None] | None = None
         self._body: ClientBody | None = None
-        self._outlet: Outlet
+        self.outlet: Outlet
         self._client = "-"
         self._answering = False
         self._final_sent = False
         self._is_tunnel = False
+        self._direct: DirectReply | None = None
+        # What the direct path has left: a fetch, and when its exchange began.
+        self._begun: Closable | None = None
+        self._began: tuple[float, float] | None = None
 
     # asyncio.Protocol
 
@@ -80,7 +88,7 @@ class ClientConnection(RequestHandler):
         """A client has connected."""
         assert isinstance(transport, asyncio.Transport)
         options = self._services.options
-        self._outlet = Outlet(transport, self._services.recorder, self._drain_helper, options.write_s)
+        self.outlet = Outlet(transport, self._services.recorder, self._drain_helper, options.write_s)
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
         super().connection_made(transport)
@@ -91,42 +99,67 @@ class ClientConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        inlet, verdict = self._inlet, self._verdict
-        if (
-            verdict is not None and inlet.is_idle and self._hot.answer(data, verdict, self._outlet)  # type: ignore[union-attr]
-        ):
-            inlet.idle_since = self._loop.time()
-        else:
-            inlet.feed(data)
+        inlet, verdict = self.inlet, self._verdict
+        if verdict is not None and inlet.is_idle:
+            plain = self._hot.answer(data, verdict, self.outlet)  # type: ignore[union-attr]
+            if plain is True:
+                inlet.idle_since = self._loop.time()
+                return
+            if plain is not False and self._begins_direct(plain, data, verdict):
+                return
+        inlet.feed(data)
+
+    def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
+        services, hot = self._services, self._hot
+        if services.direct is None or hot is None or not plain[0].is_get or not hot.admits(*plain, verdict):
+            return False
+        reply = DirectReply(self, hot, plain, data, verdict, services.clock, services.options.write_s)
+        if not reply.start(services.direct):
+            return False
+        self._answering, self._final_sent = True, False
+        self._direct = reply
+        return True
+
+    def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
+        """A request of the direct path is in the inlet again, its fetch perhaps begun."""
+        self._direct = None
+        self._begun = begun
+        self._began = started_at, since
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
-        self._inlet.end()
-        self._outlet.half_closed()
-        return self._answering or len(self._inlet) > 0
+        self.inlet.end()
+        self.outlet.half_closed()
+        return self._answering or len(self.inlet) > 0
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
-        self._outlet.is_paused = True
+        self.outlet.is_paused = True
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._outlet.is_paused = False
+        self.outlet.is_paused = False
         super().resume_writing()
+        if self._direct is not None:
+            self._direct.resumed()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone; whatever is done for it is cancelled (aiohttp's handler_cancellation)."""
-        self._outlet.lost(is_abrupt=exc is not None and not self._is_tunnel)
-        self._affinity.close()
-        self._inlet.close()
+        self.outlet.lost(is_abrupt=exc is not None and not self._is_tunnel)
+        if self._direct is not None and not self._direct.is_over:
+            self._direct.lost()
+        if self._begun is not None:
+            self._begun.close()
+        self.affinity.close()
+        self.inlet.close()
         super().connection_lost(exc)
 
     # aiohttp's server
 
     def close(self) -> None:
         """Stop after the exchange under way; at once if there is none."""
-        self._inlet.stop()
+        self.inlet.stop()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Wait up to `timeout` for the exchange under way, then close."""
@@ -137,7 +170,7 @@ class ClientConnection(RequestHandler):
                 async with asyncio.timeout(timeout):
                     await self._idle_again
             except TimeoutError:
-                self._outlet.reset()
+                self.outlet.reset()
         task = self._task_handler
         if task is not None:
             task.cancel()
@@ -149,9 +182,9 @@ class ClientConnection(RequestHandler):
     async def start(self) -> None:
         """Serve requests until the connection ends."""
         try:
-            while not self._inlet.is_stopping and self._outlet.is_open:
+            while not self.inlet.is_stopping and self.outlet.is_open:
                 try:
-                    request = await self._inlet.next_request()
+                    request = await self.inlet.next_request()
                 except ClientError as error:
                     await self._refuse(error)
                     break
@@ -162,40 +195,49 @@ class ClientConnection(RequestHandler):
         except Exception:
             log.exception("the connection of %s", self._client)
         finally:
-            self._affinity.close()
+            self.affinity.close()
             self.force_close()
 
     async def _refuse(self, error: ClientError) -> None:
         """Answer a request that could not be parsed."""
-        self._begin("NONE", "error:invalid-request")
+        self.begin("NONE", "error:invalid-request")
         try:
             await self._answer_error(error, None)
         finally:
-            self._finish()
+            self.finish()
         await self._linger()
 
-    def _begin(self, method: str, url: str) -> ExchangeRecord:
+    def begin(self, method: str, url: str) -> ExchangeRecord:
+        """An exchange begins: what the log and the counters will say of it."""
         clock = self._services.clock
         record = ExchangeRecord(
             client=self._client, method=method, url=url, started_at=clock.wall(), elapsed_s=clock.monotonic()
         )
-        self._outlet.record = record
+        if self._began is not None:
+            (record.started_at, record.elapsed_s), self._began = self._began, None
+        self.outlet.record = record
         self._final_sent = False
         self._answering = True
         return record
 
-    def _finish(self) -> None:
-        record = self._outlet.record
+    def finish(self) -> None:
+        """The exchange has ended."""
+        record = self.outlet.record
         record.elapsed_s = self._services.clock.monotonic() - record.elapsed_s
+        self._services.recorder.finished(record)
+        self.ended()
+
+    def ended(self) -> None:
+        """No exchange is under way."""
         self._answering = False
         self._body = None
-        self._services.recorder.finished(record)
+        self._direct = None
         if self._idle_again is not None and not self._idle_again.done():
             self._idle_again.set_result(None)
 
     async def _serve(self, request: RequestHead) -> bool:
         """Answer one request; whether another may follow."""
-        record = self._begin(request.method, str(request.target or request.request_target))
+        record = self.begin(request.method, str(request.target or request.request_target))
         may_go_on = False
         try:
             if request.method == "CONNECT":
@@ -206,24 +248,26 @@ class ClientConnection(RequestHandler):
             record.is_aborted = True
             raise
         finally:
-            self._finish()
-        if not may_go_on and not self._is_tunnel and not self._outlet.is_broken:
+            self.finish()
+        if not may_go_on and not self._is_tunnel and not self.outlet.is_broken:
             await self._linger()
-        return may_go_on and not self._inlet.is_finished
+        return may_go_on and not self.inlet.is_finished
 
     async def _exchange(self, request: RequestHead, record: ExchangeRecord) -> bool:
+        begun, self._begun = self._begun, None
         try:
             framing = request_framing(request)
             if not framing.is_empty:
-                self._body = self._inlet.body(framing)
+                self._body = self.inlet.body(framing)
             exchange = Exchange(
                 head=request,
                 framing=framing,
                 body=self._body,
                 client=self._client,
-                affinity=self._affinity,
+                affinity=self.affinity,
                 record=record,
-                on_interim=self._send_interim if request.version >= (1, 1) else None,
+                on_interim=self.send_interim if request.version >= (1, 1) else None,
+                begun=begun,
             )
             answer = await self._services.handle(exchange)
         except ClientGone:
@@ -233,12 +277,15 @@ class ClientConnection(RequestHandler):
         except Exception:
             log.exception("while answering a %s", request.method)
             return await self._answer_error(CacheproxyError("internal"), request)
+        finally:
+            if begun is not None:
+                begun.close()
         self._final_sent = True
-        keep = await self._outlet.send(answer, request, may_keep_alive=self._may_keep_alive(request))
+        keep = await self.outlet.send(answer, request, may_keep_alive=self.may_keep_alive(request))
         return keep and await self._rest_of_body_read()
 
     async def _answer_error(self, error: CacheproxyError, request: RequestHead | None) -> bool:
-        record = self._outlet.record
+        record = self.outlet.record
         record.reason = kind_of(error)
         answer = answer_to(error, request, format_date(self._services.clock.wall()))
         if request is None:
@@ -246,11 +293,12 @@ class ClientConnection(RequestHandler):
         elif answer.head.status in (403, 405):
             record.tag = "TCP_DENIED"
         self._final_sent = True
-        keep = request is not None and self._may_keep_alive(request)
-        return await self._outlet.send(answer, request, may_keep_alive=keep) and await self._rest_of_body_read()
+        keep = request is not None and self.may_keep_alive(request)
+        return await self.outlet.send(answer, request, may_keep_alive=keep) and await self._rest_of_body_read()
 
-    def _may_keep_alive(self, request: RequestHead) -> bool:
-        if self._inlet.is_stopping or self._inlet.is_finished or not wants_keep_alive(request):
+    def may_keep_alive(self, request: RequestHead) -> bool:
+        """Whether another request may follow this one."""
+        if self.inlet.is_stopping or self.inlet.is_finished or not wants_keep_alive(request):
             return False
         body = self._body
         if body is None or body.decoder.is_complete:
@@ -270,10 +318,10 @@ class ClientConnection(RequestHandler):
             return False
         return True
 
-    def _send_interim(self, head: ResponseHead) -> None:
-        if self._outlet.is_open and not self._final_sent and not self._outlet.is_paused:
+    def send_interim(self, head: ResponseHead) -> None:
+        if self.outlet.is_open and not self._final_sent and not self.outlet.is_paused:
             fields = end_to_end(head.fields).without(("content-length",))
-            self._outlet.write(head.with_fields(fields).wire())
+            self.outlet.write(head.with_fields(fields).wire())
 
     async def _linger(self) -> None:
         """Close so that the last answer is not lost to a reset: end our side, drop what still comes."""
@@ -281,17 +329,17 @@ class ClientConnection(RequestHandler):
         if transport is None:
             return
         try:
-            if not self._inlet.has_eof and transport.can_write_eof():
+            if not self.inlet.has_eof and transport.can_write_eof():
                 transport.write_eof()
             async with asyncio.timeout(_LINGER_S):
-                await self._inlet.drop_rest()
+                await self.inlet.drop_rest()
         except (TimeoutError, OSError):
             return
 
     # tunnels
 
     async def _connect(self, request: RequestHead) -> None:
-        record = self._outlet.record
+        record = self.outlet.record
         record.reason, record.tag = Reason.TUNNEL, "TCP_TUNNEL"
         try:
             if not request_framing(request).is_empty:
@@ -303,7 +351,7 @@ class ClientConnection(RequestHandler):
             answer = answer_to(error, request, format_date(self._services.clock.wall()))
             if answer.head.status == 403:
                 record.tag = "TCP_DENIED"
-            await self._outlet.send(answer, request, may_keep_alive=False)
+            await self.outlet.send(answer, request, may_keep_alive=False)
             return
         try:
             await self._tunnel(destination, record)
@@ -312,15 +360,15 @@ class ClientConnection(RequestHandler):
 
     async def _tunnel(self, destination: socket.socket, record: ExchangeRecord) -> None:
         # Answers to earlier, pipelined requests go first.
-        await self._outlet.flushed()
-        own = self._outlet.socket
+        await self.outlet.flushed()
+        own = self.outlet.socket
         if own is None:
             raise ConnectionResetError("the client has left")
         self._is_tunnel = True
         # From here on the bytes are read and written on the descriptor itself.
         self._pause_transport_reading()
         try:
-            await carry(own, destination, self._inlet.take_rest(), record, self._services)
+            await carry(own, destination, self.inlet.take_rest(), record, self._services)
         finally:
             if self.transport is not None:
                 self.transport.abort()

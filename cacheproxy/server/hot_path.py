@@ -22,6 +22,9 @@ from cacheproxy.server.prebuilt import Prebuilt
 
 _MAX_OTHERS = 4
 
+Plain = tuple[LineFacts, FieldFacts]
+"""What is known of a request that the hot path would answer if it were in memory."""
+
 
 class Verdict:
     """What a connection knows about itself: the last fields that were admitted, and under which rules."""
@@ -46,8 +49,11 @@ class HotPath:
         self._repeated = recorder.repeated
         self._prepare = recorder.prepare
 
-    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> bool:
-        """Answer the one request that `data` is, or return False."""
+    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
+        """Answer the one request that `data` is. False: it is for the ordinary path.
+
+        What is plain, but not in memory, is given back for the direct path.
+        """
         if outlet.is_paused:
             return False
         memo = self.memo
@@ -66,7 +72,21 @@ class HotPath:
             return False
         found = self._find(line.key)
         if not found:
-            return False
+            return line, facts
+        return self.answer_from(found, line, facts, verdict, outlet, is_known=is_known)
+
+    def answer_from(
+        self,
+        found: Sequence[Candidate],
+        line: LineFacts,
+        facts: FieldFacts,
+        verdict: Verdict,
+        outlet: Outlet,
+        *,
+        is_known: bool,
+        elapsed_s: float = 0.0,
+    ) -> bool:
+        """Answer from one of the stored responses `found`, or return False."""
         candidate = found[0]
         stored = candidate.stored
         if len(found) != 1 or (stored.nominated and facts.variant(stored.nominated) != stored.variant):
@@ -79,15 +99,10 @@ class HotPath:
             return False
         now = self._wall()
         rules = self._store.rules
-        if verdict.rules is not rules:
-            if not self._store.admits_client(verdict.client):
-                return False
-            verdict.rules, verdict.facts = rules, None
-        if verdict.facts is not facts:
-            if not self._store.admits_head(line.head.with_fields(facts.received)):
-                return False
-            # An idle connection must not hold fields that will never come again.
-            verdict.facts = facts if is_known else None
+        if (verdict.rules is not rules or verdict.facts is not facts) and not self._admits(
+            line, facts, verdict, is_known=is_known
+        ):
+            return False
         prepared = candidate.prepared
         if prepared.admitted_by is not rules:
             if not self._store.admits_origin(line.origin):
@@ -104,8 +119,30 @@ class HotPath:
         part = prebuilt.part
         body = prebuilt.body if part is None else prebuilt.body[part[0] : part[1]]
         count = outlet.write_hot(prebuilt.head, body)
-        self._repeated(prebuilt.note, verdict.client, now, count)
+        self._repeated(prebuilt.note, verdict.client, now, count, elapsed_s)
         self._touch(candidate)
+        return True
+
+    def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
+        """Whether a request that no stored response answers is allowed."""
+        rules = self._store.rules
+        if (verdict.rules is not rules or verdict.facts is not facts) and not self._admits(
+            line, facts, verdict, is_known=False
+        ):
+            return False
+        return self._store.admits_origin(line.origin)
+
+    def _admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict, *, is_known: bool) -> bool:
+        rules = self._store.rules
+        if verdict.rules is not rules:
+            if not self._store.admits_client(verdict.client):
+                return False
+            verdict.rules, verdict.facts = rules, None
+        if verdict.facts is not facts:
+            if not self._store.admits_head(line.head.with_fields(facts.received)):
+                return False
+            # An idle connection must not hold fields that will never come again.
+            verdict.facts = facts if is_known else None
         return True
 
     def _choose_upgraded(self, found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:

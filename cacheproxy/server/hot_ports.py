@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.http.cache_control import RequestDirectives
 from cacheproxy.http.message import RequestHead
 from cacheproxy.http.uri import Origin
-from cacheproxy.ports import Answer, Candidate, ExchangeRecord
+from cacheproxy.ports import Affinity, Answer, Candidate, ExchangeRecord
+from cacheproxy.ports.direct import DirectExchange, Reply
 
 
 class HotRecorder(Protocol):
@@ -17,8 +19,8 @@ class HotRecorder(Protocol):
     def prepare(self, exchange: ExchangeRecord) -> Any:
         """What `repeated` needs of an exchange that happens again, but for client, time and bytes."""
 
-    def repeated(self, prepared: Any, client: str, at: float, count: int) -> None:
-        """It happened at `at` (epoch seconds), and `count` bytes went to the client."""
+    def repeated(self, prepared: Any, client: str, at: float, count: int, elapsed_s: float) -> None:
+        """It ended at `at` (epoch seconds) after `elapsed_s`, and `count` bytes went to the client."""
 
 
 class HotStore(Protocol):
@@ -54,3 +56,12 @@ class HotStore(Protocol):
         self, candidate: Candidate, request: RequestHead, now: float
     ) -> tuple[Answer, ExchangeRecord] | None:
         """The ordinary answer to a plain hit, and its record; None where it cannot be had at once."""
+
+
+class DirectStart(Protocol):
+    """The engine's end of the direct path."""
+
+    def begin(
+        self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
+    ) -> DirectExchange | None:
+        """Take on a GET that is not in memory; None where it is for the ordinary path."""

@@ -40,6 +40,8 @@ class Inlet:
         # At a clean message boundary: the last request is answered, and no byte of the next has come.
         self.is_idle = False
         self.idle_since = 0.0
+        # A request that came whole is being answered without the connection's task: it must not wake.
+        self._is_held = False
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -70,8 +72,28 @@ class Inlet:
     def wake(self) -> None:
         """Let whoever waits look again."""
         self.is_idle = False
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and not self._is_held and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def hold(self) -> None:
+        """Let the connection's task sleep; what arrives meanwhile is kept."""
+        self.is_idle = False
+        self._is_held = True
+
+    def let_go(self) -> None:
+        """Undo `hold`: nothing has happened yet."""
+        self._is_held = False
+
+    def release(self, unread: bytes = b"") -> None:
+        """Go on; `unread` is a request that the task has to answer after all."""
+        self._is_held = False
+        if unread:
+            self._reader.unread(unread)
+        if len(self._reader) or self.has_eof or self.is_stopping:
+            self.wake()
+        else:
+            self.is_idle = True
+            self._wait_idle()
 
     async def more(self) -> bool:
         """Wait for bytes, or for anything else to change; False at the client's end."""
@@ -115,9 +137,7 @@ class Inlet:
     async def _first_byte(self) -> bool:
         """Wait for the first byte of a request; False where the client is done or idle too long."""
         loop = asyncio.get_running_loop()
-        self.idle_since = loop.time()
-        if self._timer is None:
-            self._timer = loop.call_at(self.idle_since + self._options.idle_s, self._check_idle)
+        self._wait_idle()
         while not len(self._reader):
             if self.is_stopping or self.has_eof or self._is_overdue:
                 return False
@@ -130,6 +150,12 @@ class Inlet:
                 self._waiter = None
                 self.is_idle = False
         return True
+
+    def _wait_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.idle_since = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_at(self.idle_since + self._options.idle_s, self._check_idle)
 
     def _check_idle(self) -> None:
         # One timer for the connection's life; a request only notes the time, which is cheaper than a timer.

@@ -10,6 +10,7 @@ from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import Answer, Clock, Exchange, Recorder
 from cacheproxy.server.hot_path import HotPath
+from cacheproxy.server.hot_ports import DirectStart
 from cacheproxy.tunnel.direction import Shared
 
 
@@ -30,7 +31,7 @@ class ConnectionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The engine, the tunnels' dialler, clock, counters, what tunnels share, the hot path where it is on."""
+    """The engine, the tunnels' dialler, clock, counters, what tunnels share, the hot path and the direct one where they are on."""
 
     handle: Callable[[Exchange], Awaitable[Answer]]
     open_tunnel: Callable[[RequestHead, str], Awaitable[socket.socket]]
@@ -39,3 +40,4 @@ class Services:
     options: ConnectionOptions
     tunnels: Shared = field(default_factory=Shared)
     hot: HotPath | None = None
+    direct: DirectStart | None = None

@@ -146,14 +146,14 @@ class Outlet:
                 raise
             log.warning("an answer broke off after %d bytes: %s", sent, error)
             self.record.is_aborted = True
-            self._break_off(head)
+            self.break_off(head)
             return False
         if head.chunked:
             self.write(LAST_CHUNK)
         await self.drained()
         return True
 
-    def _break_off(self, head: WireHead) -> None:
+    def break_off(self, head: WireHead) -> None:
         """End the connection so that the client sees that the body is not whole."""
         self.is_broken = True
         if not head.chunked and head.length is None:

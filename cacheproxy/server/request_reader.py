@@ -36,6 +36,11 @@ class RequestReader:
         """Take bytes from the connection."""
         self._buffer += data
 
+    def unread(self, data: bytes) -> None:
+        """Put a whole request back in front of what has come since."""
+        self._buffer[:0] = data
+        self._scanned = 0
+
     def take_rest(self) -> bytes:
         """Everything unread, for a tunnel."""
         rest = bytes(self._buffer)

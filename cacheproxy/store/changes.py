@@ -34,12 +34,14 @@ class Changes:
         ranking: Callable[[], Ranking],
         writer: Callable[[], WriteQueue],
         last_entry_id: Callable[[], int],
+        stored: Callable[[str], None],
     ) -> None:
         self._removed = removed
         self._in_use = in_use
         self._ranking = ranking
         self._writer = writer
         self._last_entry_id = last_entry_id
+        self._stored = stored
 
     def publish(
         self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: WriteQueue | None
@@ -49,7 +51,11 @@ class Changes:
         head = encode(stored)
         size = len(head) + len(stored.key) + held_bytes
 
+        self._stored(stored.key)
+
         def tell(is_committed: bool) -> None:
+            # Once more: whoever looked in between has not found it.
+            self._stored(stored.key)
             settled()
             if not done.done():
                 done.set_result(is_committed)

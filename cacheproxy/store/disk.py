@@ -15,6 +15,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
+from cacheproxy.store.absent import Absent
 from cacheproxy.store.changes import Changes
 from cacheproxy.store.codec import Decoded
 from cacheproxy.store.ghosts import Ghosts, key_hash
@@ -59,6 +60,7 @@ class DiskTier:
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
+        self.absent = Absent()
         self.ranking = Ranking(0.0, Ghosts())
         self.in_use = InUse() if in_use is None else in_use
         self.changes = Changes(
@@ -67,6 +69,7 @@ class DiskTier:
             lambda: self.ranking,
             lambda: self.writer,
             lambda: self._last_entry_id,
+            self.absent.stored,
         )
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
@@ -167,7 +170,19 @@ class DiskTier:
 
     async def lookup(self, key: str) -> list[Candidate]:
         """The stored responses of `key`. Raises StoreError."""
-        rows = await self._reading().rows_of(key)
+        return self._candidates(await self._reading().rows_of(key))
+
+    def look_up(self, key: str, found: Callable[[list[Candidate] | None], None]) -> None:
+        """The same without waiting: `found` is called later, with None where it failed. Raises StoreError."""
+
+        def answered(rows: list[Any] | StoreError) -> None:
+            self.absent.answered(key, is_absent=rows == [])
+            found(None if isinstance(rows, StoreError) else self._candidates(rows))
+
+        self._reading().ask(key, answered)
+        self.absent.ask(key)
+
+    def _candidates(self, rows: list[Any]) -> list[Candidate]:
         return [candidate for row in rows if (candidate := self._candidate(row)) is not None]
 
     def _candidate(self, row: Any) -> Candidate | None:

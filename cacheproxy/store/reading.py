@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiosqlite
@@ -39,10 +38,8 @@ _ROW = (
 )
 
 
-@dataclass(slots=True)
-class _LookUp:
-    key: str
-    future: asyncio.Future[list[Any]]
+Answered = Callable[[list[Any] | StoreError], None]
+"""Called with the rows of a look-up, or why there are none."""
 
 
 class DiskReader:
@@ -55,33 +52,46 @@ class DiskReader:
         self._recorder = recorder
         self._tasks = tasks
         self._on_damage = on_damage
-        self._queue: list[_LookUp] = []
+        self._queue: list[tuple[str, Answered]] = []
         self._is_looking = False
 
     async def rows_of(self, key: str) -> list[Any]:
         """The rows of a key: the columns of `_LOOKUP`."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_LookUp(key, future))
+
+        def answered(rows: list[Any] | StoreError) -> None:
+            if future.done():
+                return
+            if isinstance(rows, StoreError):
+                future.set_exception(rows)
+            else:
+                future.set_result(rows)
+
+        self.ask(key, answered)
+        return await future
+
+    def ask(self, key: str, answered: Answered) -> None:
+        """The same without waiting: `answered` is called later."""
+        self._queue.append((key, answered))
         if not self._is_looking:
             self._is_looking = True
             self._tasks.spawn("look-up", self._look_up())
-        return await future
 
     async def _look_up(self) -> None:
-        batch: list[_LookUp] = []
+        batch: list[tuple[str, Answered]] = []
         try:
             while self._queue:
                 batch, self._queue = self._queue[:_LOOKUP_KEYS], self._queue[_LOOKUP_KEYS:]
                 await self._look_up_batch(batch)
+                batch = []
         finally:
             self._is_looking = False
-            for one in (*batch, *self._queue):
-                if not one.future.done():
-                    one.future.set_exception(StoreError("the store is closing"))
-            self._queue.clear()
+            rest, self._queue = [*batch, *self._queue], []
+            for _, answered in rest:
+                answered(StoreError("the store is closing"))
 
-    async def _look_up_batch(self, batch: list[_LookUp]) -> None:
-        keys = list({one.key for one in batch})
+    async def _look_up_batch(self, batch: list[tuple[str, Answered]]) -> None:
+        keys = list({key for key, _ in batch})
         found: dict[str, list[Any]] = {}
         error: StoreError | None = None
         try:
@@ -90,13 +100,10 @@ class DiskReader:
                 found.setdefault(row[0], []).append(row)
         except StoreError as failure:
             error = failure
-        for one in batch:
-            if one.future.done():
-                continue
-            if error is None:
-                one.future.set_result(found.get(one.key, []))
-            else:
-                one.future.set_exception(error)
+        loop = asyncio.get_running_loop()
+        for key, answered in batch:
+            # Each in a turn of its own: what one does must not stop the others.
+            loop.call_soon(answered, found.get(key, []) if error is None else error)
 
     async def select(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
         """The rows of a statement. Raises StoreError."""

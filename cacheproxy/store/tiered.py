@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,7 +38,24 @@ class TieredStore:
         """Memory's and the disk's, each once. Raises StoreError."""
         if self._disk is None:
             return self._memory.find(key)
-        from_disk = await self._disk.lookup(key)
+        return self._together(key, await self._disk.lookup(key))
+
+    def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
+        """As `lookup`, without waiting: `found` is called later, with None where it failed."""
+        loop = asyncio.get_running_loop()
+        if self._disk is None:
+            loop.call_soon(lambda: found(self._memory.find(key)))
+            return
+        try:
+            self._disk.look_up(key, lambda some: found(None if some is None else self._together(key, some)))
+        except StoreError:
+            loop.call_soon(found, None)
+
+    def is_absent(self, key: str) -> bool:
+        """Whether it is known that a look-up would find nothing."""
+        return (self._disk is None or key in self._disk.absent) and not self._memory.find(key)
+
+    def _together(self, key: str, from_disk: Sequence[Candidate]) -> Sequence[Candidate]:
         # Only now: memory may have changed while the disk was asked.
         in_memory = self._memory.find(key)
         known = {candidate.stored.entry_id for candidate in in_memory}

@@ -77,10 +77,11 @@ class AccessLog:
         """The parts of a line that `repeat` writes again and again."""
         return line_parts(exchange, with_query=self._with_query)
 
-    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
-        """Add the line of an exchange that took no time."""
-        if self._timer is None or len(self._lines) >= MAX_BUFFERED_LINES:
-            self._add(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int, elapsed_s: float) -> None:
+        """Add the line of an exchange that has ended at `at`."""
+        if elapsed_s or self._timer is None or len(self._lines) >= MAX_BUFFERED_LINES:
+            elapsed_ms = round(elapsed_s * 1000)
+            self._add(f"{at:.3f} {elapsed_ms:6d} {client}{parts[0]}{count}{parts[1]}")
         else:
             self._lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
 

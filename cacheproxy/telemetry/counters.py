@@ -27,7 +27,7 @@ class RepeatLog(Protocol):
     def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
         """The parts of a line that stay the same."""
 
-    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
+    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int, elapsed_s: float) -> None:
         """Add the line."""
 
 
@@ -108,7 +108,7 @@ class Counters:
         line = None if self.log is None else self.log.prepare(exchange)
         return Repeated(str(exchange.reason), _status_class(exchange.status), line)
 
-    def repeated(self, prepared: Repeated, client: str, at: float, count: int) -> None:
+    def repeated(self, prepared: Repeated, client: str, at: float, count: int, elapsed_s: float) -> None:
         """What `client_sent` and `finished` do, for a plain hit of the hot path."""
         self.hot_answers += 1
         self.requests += 1
@@ -118,7 +118,7 @@ class Counters:
         self.statuses[prepared.status] += 1
         log, line = self.log, prepared.line
         if line is not None and log is not None:
-            log.repeat(line, client, at, count)
+            log.repeat(line, client, at, count, elapsed_s)
 
     def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:
         """Everything as plain values; ratios are None while there is nothing to divide by."""

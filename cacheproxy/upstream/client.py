@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from cacheproxy.caching.entry import Timing
-from cacheproxy.errors import StaleConnection, UpstreamError
-from cacheproxy.http.framing import Framing
+from cacheproxy.errors import StaleConnection
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.ports import Affinity, Clock, UpstreamRequest
-from cacheproxy.reasons import Reason
+from cacheproxy.ports.direct import ResponseSink
 from cacheproxy.tasks import TaskGroup
 from cacheproxy.upstream.connection import OriginConnection
+from cacheproxy.upstream.deadlines import Deadlines
+from cacheproxy.upstream.direct import DirectFetch
 from cacheproxy.upstream.pool import Pool
-from cacheproxy.upstream.response_parser import Data, Final, Interim
+from cacheproxy.upstream.response import OriginResponse, no_response
+from cacheproxy.upstream.response_parser import Final, Interim
 
 # RFC 9110 §9.2.2; a body makes even these unrepeatable, for it is read once.
 _IDEMPOTENT = frozenset(
@@ -34,116 +36,6 @@ class _Renewal:
             self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
 
-class OriginResponse:
-    """A response whose head is here; its body is read straight from the connection."""
-
-    def __init__(
-        self,
-        connection: OriginConnection,
-        client: Client,
-        request: UpstreamRequest,
-        head: ResponseHead,
-        framing: Framing,
-        timing: Timing,
-        sender: asyncio.Task[None] | None,
-    ) -> None:
-        self._connection: OriginConnection | None = connection
-        self._client = client
-        self._request = request
-        self._head = head
-        self._framing = framing
-        self._timing = timing
-        self._sender = sender
-        self._is_private = connection.is_pinned
-        self._is_public_peer = connection.is_public_peer
-
-    @property
-    def head(self) -> ResponseHead:
-        """Status and fields as received."""
-        return self._head
-
-    @property
-    def timing(self) -> Timing:
-        """When the request left and the head came."""
-        return self._timing
-
-    @property
-    def length(self) -> int | None:
-        """Bytes of body announced; None where there can be none (HEAD, 204, 304)."""
-        has_body = self._request.method != "HEAD" and self._head.status not in (204, 304)
-        return self._framing.length if has_body else None
-
-    @property
-    def is_close_delimited(self) -> bool:
-        """Whether only the connection's end frames the body."""
-        return self._framing.length is None and not self._framing.chunked
-
-    @property
-    def is_private_connection(self) -> bool:
-        """Whether the connection belongs to one client."""
-        return self._is_private
-
-    @property
-    def is_public_peer(self) -> bool:
-        """Whether the origin's address is a global one."""
-        return self._is_public_peer
-
-    async def read(self) -> bytes:
-        """The next piece; empty at the proven end."""
-        connection = self._connection
-        if connection is None:
-            return b""
-        try:
-            if connection.has_event:
-                event = await connection.next_event()
-            else:
-                async with asyncio.timeout(self._request.idle_s):
-                    event = await connection.next_event()
-        except TimeoutError:
-            self.close()
-            raise UpstreamError(
-                Reason.CONNECTION_READ_TIMEOUT,
-                self._request.origin.host,
-                f"the origin sent nothing for {self._request.idle_s:g} s in the middle of its response",
-                before_head=False,
-            ) from None
-        except UpstreamError as error:
-            self.close()
-            error.before_head = False
-            raise
-        except BaseException:
-            self.close()
-            raise
-        if isinstance(event, Data):
-            return event.piece
-        self._end(connection)
-        return b""
-
-    def _end(self, connection: OriginConnection) -> None:
-        self._connection = None
-        self._stop_sending()
-        self._client.done(connection, self._request.affinity)
-
-    def whole(self) -> bytes | None:
-        """The whole body where it came with the head; after that the response is over."""
-        connection = self._connection
-        content = None if connection is None else connection.rest()
-        if connection is not None and content is not None:
-            self._end(connection)
-        return content
-
-    def _stop_sending(self) -> None:
-        if self._sender is not None and not self._sender.done():
-            self._sender.cancel()
-
-    def close(self) -> None:
-        """Give up; an unread rest closes the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._stop_sending()
-            self._client.drop(connection, self._request.affinity)
-
-
 class Client:
     """Fetches over pooled connections."""
 
@@ -151,6 +43,7 @@ class Client:
         self._pool = pool
         self._clock = clock
         self._senders = TaskGroup("upstream")
+        self.deadlines = Deadlines()
 
     async def fetch(self, request: UpstreamRequest) -> OriginResponse:
         """Send the request and return with the final head. Raises UpstreamError, ClientGone.
@@ -208,17 +101,34 @@ class Client:
                 sender.cancel()
             self.drop(connection, request.affinity)
             if isinstance(error, TimeoutError):
-                raise UpstreamError(
-                    Reason.HTTP_RESPONSE_TIMEOUT,
-                    request.origin.host,
-                    f"connected, but no response within {request.first_byte_s:g} s",
-                ) from None
+                raise no_response(request) from None
             raise
         assert isinstance(event, Final)
-        if _starts_connection_auth(event.head):
+        return self.responded(connection, request, event, request_time, sender)
+
+    def responded(
+        self,
+        connection: OriginConnection,
+        request: UpstreamRequest,
+        final: Final,
+        request_time: float,
+        sender: asyncio.Task[None] | None = None,
+    ) -> OriginResponse:
+        """The response to `request` whose head has come just now over `connection`."""
+        if _starts_connection_auth(final.head):
             self._pin(connection, request.affinity)
         timing = Timing(request_time, self._clock.wall())
-        return OriginResponse(connection, self, request, event.head, event.framing, timing, sender)
+        return OriginResponse(connection, self, request, final.head, final.framing, timing, sender)
+
+    def begin(self, request: UpstreamRequest, head: bytes, sink: ResponseSink) -> DirectFetch | None:
+        """Send a GET, whose head is `head`, on an idle connection; `sink` hears of the response without a task.
+
+        None where there is no such connection: `fetch` makes one. A stale connection is the sink's to know.
+        """
+        connection = self._pool.idle(request.origin)
+        if connection is None:
+            return None
+        return DirectFetch(self, connection, request, head, sink, self._clock.wall())
 
     @staticmethod
     def _pin(connection: OriginConnection, affinity: Affinity | None) -> None:
@@ -247,6 +157,7 @@ class Client:
 
     async def close(self) -> None:
         """Stop sending bodies, close idle connections."""
+        self.deadlines.close()
         await self._senders.close()
         self._pool.close()
 

@@ -42,6 +42,8 @@ class OriginConnection(asyncio.Protocol):
         self._events: deque[Event] = deque()
         self._buffered = 0
         self._waiter: asyncio.Future[None] | None = None
+        # Called in place of waking whoever waits: it takes events with `take_event`.
+        self.listener: Callable[[], None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._is_reading_paused = False
@@ -138,7 +140,9 @@ class OriginConnection(asyncio.Protocol):
         self.close()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self.listener is not None:
+            self.listener()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _count_unread(self) -> None:
@@ -198,15 +202,18 @@ class OriginConnection(asyncio.Protocol):
 
     def begin(self, request: UpstreamRequest) -> None:
         """Write the head; the body follows with `send_body`."""
+        lines = request.fields.wire()
+        head = f"{request.method} {request.request_target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+        self.send_head(request.method, head, is_whole=request.body is None)
+
+    def send_head(self, method: str, head: bytes, *, is_whole: bool) -> None:
+        """Write the head of a request; `is_whole`: no body follows."""
         assert self._transport is not None
         self.exchanges += 1
         self._may_persist = True
-        self._request_sent = request.body is None
-        self._parser.start(request.method)
-        lines = request.fields.wire()
-        self._transport.write(
-            f"{request.method} {request.request_target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
-        )
+        self._request_sent = is_whole
+        self._parser.start(method)
+        self._transport.write(head)
 
     async def send_body(self, request: UpstreamRequest, progressed: Callable[[], None]) -> None:
         """Pass the client's body on with back-pressure; `progressed` is called for each piece."""
@@ -259,16 +266,22 @@ class OriginConnection(asyncio.Protocol):
 
     async def next_event(self) -> Event:
         """The next event of the response. Raises UpstreamError or ClientGone."""
-        while not self._events:
-            if self._failure is not None:
-                raise self._failure
-            if self.is_closed:
-                raise UpstreamError(Reason.CONNECTION_TERMINATED, self.origin.host, "the connection was closed")
+        while (event := self.take_event()) is None:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+        return event
+
+    def take_event(self) -> Event | None:
+        """The next event if it is here. Raises UpstreamError or ClientGone where none will come."""
+        if not self._events:
+            if self._failure is not None:
+                raise self._failure
+            if self.is_closed:
+                raise UpstreamError(Reason.CONNECTION_TERMINATED, self.origin.host, "the connection was closed")
+            return None
         event = self._events.popleft()
         if isinstance(event, Data):
             self._buffered -= len(event.piece)

@@ -51,9 +51,9 @@ async def test_hot_answers_keep_the_connection_alive(
     await client.get(origin.url("/a"))
     assert app.listener is not None
     (connection,) = app.listener._server.connections
-    first = connection._inlet.idle_since  # type: ignore[attr-defined]
+    first = connection.inlet.idle_since  # type: ignore[attr-defined]
     await client.get(origin.url("/a"))
-    assert connection._inlet.idle_since > first  # type: ignore[attr-defined]
+    assert connection.inlet.idle_since > first  # type: ignore[attr-defined]
     # And it ends all the same once nothing comes.
     assert await client.reader.read() == b""
     assert app.counters.hot_answers == 1

@@ -82,7 +82,7 @@ class Lines:
     def prepare(self, record: ExchangeRecord) -> tuple[str, str]:
         return line_parts(record, with_query=True)
 
-    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int) -> None:
+    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int, elapsed_s: float) -> None:
         self.lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
 
 
@@ -122,7 +122,7 @@ class Twin:
         while len(self.app.engine.flights) or not (
             wire.is_over
             or conn._drain_waiter is not None
-            or (conn._inlet._waiter is not None and not conn._inlet._waiter.done())
+            or (conn._direct is None and conn.inlet._waiter is not None and not conn.inlet._waiter.done())
         ):
             await asyncio.sleep(0)
 

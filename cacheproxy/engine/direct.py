@@ -1,0 +1,285 @@
+"""The direct path: a plain GET that memory does not answer, from the look-up to the last byte without a task.
+
+It takes what needs no waiting but for the disk and an idle connection to the origin: hits on disk, responses for
+one client alone, and small ones that are stored as they arrive. Everything else it leaves to the ordinary path,
+with the fetch it has begun, if any. The decisions are the ordinary path's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.caching.storing import Store
+from cacheproxy.engine.answers import forwarded_head
+from cacheproxy.engine.flight import Begun, Flight, Flights
+from cacheproxy.engine.forward import Forwarder
+from cacheproxy.engine.outcome import Plan, Private, Restart
+from cacheproxy.errors import CacheproxyError, StaleConnection
+from cacheproxy.http.codings import upgraded_accept_encoding
+from cacheproxy.http.forwarding import outbound_request_fields
+from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
+from cacheproxy.policy.rules import placed, timeouts_for
+from cacheproxy.ports import Affinity, Answer, Candidate, Closable, UpstreamRequest
+from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Reply
+from cacheproxy.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """What a client's fields become on the way to any origin: the lines but for Host, their bytes."""
+
+    is_plain: bool
+    asked_for: tuple[str, ...]
+    fields: Fields
+    lines: tuple[FieldLine, ...]
+    wire: str
+
+
+class DirectPath:
+    """One for all connections. `owns` says whether this worker fetches what is under a key."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        flights: Flights,
+        upstream: DirectUpstream,
+        owns: Callable[[str], bool] | None,
+    ) -> None:
+        self.parts = forwarder.parts
+        self.forwarder = forwarder
+        self.flights = flights
+        self.upstream = upstream
+        self._owns = owns
+
+    def begin(
+        self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
+    ) -> DirectExchange | None:
+        """Take on a GET that is plain by `facts` and not in memory; None where it is for the ordinary path."""
+        target = head.target
+        outbound: Outbound = facts.prepared or self._prepare(head, facts)
+        if not outbound.is_plain or target is None or target.origin.scheme != "http" or affinity.pinned:
+            return None
+        if not self.is_free(key) or (self._owns is not None and not self._owns(key)):
+            return None
+        if "?" in target.path_and_query:
+            place = placed(target, self.parts.rules, self.parts.caching.drop_query)
+            if place.target is not target or place.key != key:
+                return None
+        if target.origin.host in self.forwarder.keep_codings:
+            return None
+        exchange = DirectExchange(self, head, key, facts, outbound, affinity, reply)
+        if not self.parts.store.is_absent(key):
+            self.parts.store.look_up(key, exchange.found)
+        elif not exchange.fetch():
+            return None
+        return exchange
+
+    def is_free(self, key: str) -> bool:
+        """Whether nothing of `key` is in memory or on its way."""
+        flights = self.flights
+        return (
+            key not in flights.fillings.keys
+            and flights.pending(key) is None
+            and not self.parts.store.lookup_memory(key)
+        )
+
+    def _prepare(self, head: RequestHead, facts: FieldFacts) -> Outbound:
+        fields = facts.fields
+        codings = self.parts.codings
+        value = upgraded_accept_encoding(head, codings) if codings else None
+        if value is not None:
+            fields = fields.replaced("Accept-Encoding", value)
+        sent = outbound_request_fields(fields, "", self.parts.via, (1, 1))
+        tail = Fields(sent.lines[1:])
+        is_plain = facts.is_plain and "authorization" not in fields and "max-forwards" not in fields
+        asked_for = codings if value is not None else ()
+        facts.prepared = outbound = Outbound(is_plain, asked_for, fields, tail.lines, tail.wire() + "\r\n")
+        return outbound
+
+
+class DirectExchange:
+    """One request. Its `reply` is told exactly one end, unless `close` comes first."""
+
+    __slots__ = (
+        "_affinity",
+        "_facts",
+        "_flight",
+        "_head",
+        "_is_closed",
+        "_key",
+        "_outbound",
+        "_path",
+        "_pending",
+        "_reply",
+        "_request",
+        "_response",
+    )
+
+    def __init__(
+        self,
+        path: DirectPath,
+        head: RequestHead,
+        key: str,
+        facts: FieldFacts,
+        outbound: Outbound,
+        affinity: Affinity,
+        reply: Reply,
+    ) -> None:
+        self._path = path
+        self._affinity = affinity
+        self._head = head
+        self._key = key
+        self._facts = facts
+        self._outbound = outbound
+        self._reply = reply
+        self._pending: Closable | None = None
+        self._response: FollowedResponse | None = None
+        self._flight: Flight | None = None
+        self._request: UpstreamRequest
+        self._is_closed = False
+
+    # the store
+
+    def found(self, candidates: Sequence[Candidate] | None) -> None:
+        """What the disk has; None where it could not be asked."""
+        if self._is_closed:
+            return
+        if candidates:
+            if not self._reply.from_store(candidates):
+                self._reply.ordinary(None)
+        elif candidates is None or not self._path.is_free(self._key) or not self.fetch():
+            self._reply.ordinary(None)
+
+    # the origin
+
+    def fetch(self) -> bool:
+        """Ask the origin; False where that has to wait for a connection."""
+        path, outbound, target = self._path, self._outbound, self._head.target
+        assert target is not None
+        parts = path.parts
+        limits = timeouts_for(target, parts.rules, parts.timeouts)
+        authority = target.origin.authority
+        self._request = request = UpstreamRequest(
+            target.origin,
+            "GET",
+            target.path_and_query,
+            Fields((("Host", authority), *outbound.lines)),
+            limits.first_byte_s,
+            limits.idle_s,
+            affinity=self._affinity,
+        )
+        wire = f"GET {target.path_and_query} HTTP/1.1\r\nHost: {authority}\r\n{outbound.wire}"
+        self._pending = path.upstream.begin(request, wire.encode("latin-1"), self)
+        if self._pending is None:
+            return False
+        self._flight = path.flights.announce(self._key)
+        return True
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx head goes on to the client."""
+        self._reply.interim(head)
+
+    def responded(self, response: FollowedResponse) -> None:
+        """The final head is here."""
+        self._pending = None
+        path, outbound, flight = self._path, self._outbound, self._flight
+        assert flight is not None
+        path.parts.store.note_request(self._key)
+        request = self._head.with_fields(outbound.fields)
+        plan = Plan(request, self._facts.asked, self._request, self._key, self._again, outbound.asked_for)
+        verdict = path.flights.storing(plan, response)
+        if outbound.asked_for and "content-encoding" in response.head.fields:
+            # It may have to be undone for this client.
+            self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
+        elif isinstance(verdict, Private):
+            path.flights.settle(flight, verdict, self._key)
+            self._pass_on(response, verdict)
+        elif (
+            isinstance(verdict, Store)
+            and not flight.is_doomed
+            and (filling := path.flights.fillings.whole(plan, response, verdict.stored))
+        ):
+            path.flights.settle(flight, filling)
+            self._describe()
+            self._reply.answer(path.forwarder.filling_answer(filling, Reason.URI_MISS))
+        else:
+            self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
+
+    def _again(self) -> UpstreamRequest:
+        request = self._request
+        return UpstreamRequest(
+            request.origin,
+            request.method,
+            request.request_target,
+            request.fields,
+            request.first_byte_s,
+            request.idle_s,
+            affinity=request.affinity,
+        )
+
+    def _describe(self) -> None:
+        record = self._reply.record()
+        record.reason, record.tag = Reason.URI_MISS, "TCP_MISS"
+        record.hierarchy = f"HIER_DIRECT/{self._request.origin.host}"
+
+    def _pass_on(self, response: FollowedResponse, verdict: Private) -> None:
+        self._describe()
+        head = forwarded_head(self._path.parts, response.head, Reason.URI_MISS, verdict.reason)
+        length = response.length
+        content = response.whole()
+        if content is not None:
+            self._reply.answer(Answer(head, content=content, length=length))
+            return
+        self._response = response
+        self._reply.open(head, length)
+        response.follow(self)
+
+    # the body, for one client alone
+
+    def body(self, piece: bytes) -> None:
+        """A piece."""
+        if not self._reply.piece(piece) and self._response is not None:
+            self._response.hold()
+
+    def ended(self) -> None:
+        """The body is whole."""
+        self._response = None
+        self._reply.end()
+
+    def failed(self, error: CacheproxyError) -> None:
+        """The origin has failed."""
+        self._pending = None
+        if self._response is not None:
+            self._response = None
+            self._reply.break_off(error)
+            return
+        flight = self._flight
+        assert flight is not None
+        if isinstance(error, StaleConnection):
+            # RFC 9112 §9.3.1: it was closed before we asked; the ordinary path asks once more.
+            self._path.flights.settle(flight, Restart(discard=False))
+            self._reply.ordinary(None)
+        else:
+            self._path.parts.store.note_request(self._key)
+            self._reply.ordinary(Begun(self._path.flights, flight, error=error))
+
+    # the client
+
+    def go_on(self) -> None:
+        """The client can take more."""
+        if self._response is not None:
+            self._response.go_on()
+
+    def close(self) -> None:
+        """The client has left."""
+        self._is_closed = True
+        if self._pending is not None:
+            self._pending.close()
+            assert self._flight is not None
+            # Whoever waits looks again: one of them asks, the others wait for that.
+            self._path.flights.settle(self._flight, Restart(discard=False))
+        if self._response is not None:
+            self._response.close()
+        self._pending = self._response = None

@@ -1,0 +1,94 @@
+"""The direct path's protocols: requests answered as their bytes arrive, each step a call, without a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cacheproxy.errors import CacheproxyError
+from cacheproxy.http.message import ResponseHead
+from cacheproxy.ports import Answer, Closable, ExchangeRecord, UpstreamRequest, UpstreamResponse
+from cacheproxy.ports.storage import Candidate
+
+
+class BodySink(Protocol):
+    """Hears of a body."""
+
+    def body(self, piece: bytes) -> None:
+        """The next piece."""
+
+    def ended(self) -> None:
+        """The body is whole."""
+
+    def failed(self, error: CacheproxyError) -> None:
+        """The fetch has failed, before the head or in the middle of the body; nothing more comes."""
+
+
+class FollowedResponse(UpstreamResponse, Protocol):
+    """A response whose body may be given instead of asked for."""
+
+    def follow(self, sink: BodySink) -> None:
+        """Give the body to `sink` as it comes, in place of `read`."""
+
+    def hold(self) -> None:
+        """Give nothing for now."""
+
+    def go_on(self) -> None:
+        """Give again."""
+
+
+class ResponseSink(BodySink, Protocol):
+    """Hears of a response."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx head."""
+
+    def responded(self, response: FollowedResponse) -> None:
+        """The final head is here; the response is the sink's from now on."""
+
+
+class DirectUpstream(Protocol):
+    """The way to the origins for a GET that waits for nothing."""
+
+    def begin(self, request: UpstreamRequest, head: bytes, sink: ResponseSink) -> Closable | None:
+        """Send `head` on an idle connection; None where there is none."""
+
+
+class Reply(Protocol):
+    """The client's end of a request on the direct path. Exactly one of `from_store`, `ordinary`, `answer`,
+    `end` and `break_off` ends it.
+    """
+
+    def record(self) -> ExchangeRecord:
+        """What the log and the counters will say; the exchange counts from now on."""
+
+    def from_store(self, found: Sequence[Candidate]) -> bool:
+        """Answer as for a memory hit from what was `found` on disk; False, and nothing done, where that is not all."""
+
+    def ordinary(self, begun: Closable | None) -> None:
+        """Leave the request to the ordinary path, which goes on with the fetch `begun`, or closes it."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx head."""
+
+    def answer(self, answer: Answer) -> None:
+        """The whole answer."""
+
+    def open(self, head: ResponseHead, length: int | None) -> None:
+        """The answer's head; its body of `length` bytes (None: unknown) follows."""
+
+    def piece(self, piece: bytes) -> bool:
+        """A piece of body; False: hold back until `DirectExchange.go_on`."""
+
+    def end(self) -> None:
+        """The body is whole."""
+
+    def break_off(self, error: CacheproxyError) -> None:
+        """The body breaks off, visibly."""
+
+
+class DirectExchange(Closable, Protocol):
+    """A request under way on the direct path; `close` when the client has left."""
+
+    def go_on(self) -> None:
+        """The client can take more."""

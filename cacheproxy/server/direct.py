@@ -1,0 +1,247 @@
+"""The client's end of a request on the direct path: what a connection's task does, as calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from cacheproxy.errors import CacheproxyError
+from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
+from cacheproxy.http.message import RequestHead, ResponseHead
+from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, ExchangeRecord
+from cacheproxy.ports.direct import DirectExchange
+from cacheproxy.server.answer_head import WireHead, framed_head, wire_head
+from cacheproxy.server.hot_path import HotPath, Plain, Verdict
+from cacheproxy.server.hot_ports import DirectStart
+from cacheproxy.server.inlet import Inlet
+from cacheproxy.server.outlet import Outlet
+
+log = logging.getLogger("cacheproxy")
+
+
+class Client(Protocol):
+    """The connection as its direct exchange needs it."""
+
+    affinity: Affinity
+    inlet: Inlet
+    outlet: Outlet
+
+    def begin(self, method: str, url: str) -> ExchangeRecord:
+        """An exchange begins."""
+
+    def finish(self) -> None:
+        """It has ended: count it."""
+
+    def ended(self) -> None:
+        """It has ended, and is counted."""
+
+    def may_keep_alive(self, request: RequestHead) -> bool:
+        """Whether another request may follow."""
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx head."""
+
+    def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
+        """The request is in the inlet again; its exchange began at `started_at` (epoch), `since` (monotonic)."""
+
+
+class DirectReply:
+    """One request of one client. `is_over` once it has its answer, or has been left to the ordinary path."""
+
+    __slots__ = (
+        "_clock",
+        "_data",
+        "_exchange",
+        "_framed",
+        "_hot",
+        "_is_ended",
+        "_plain",
+        "_record",
+        "_request",
+        "_since",
+        "_started_at",
+        "_timer",
+        "_to",
+        "_verdict",
+        "_write_s",
+        "is_over",
+    )
+
+    def __init__(
+        self,
+        to: Client,
+        hot: HotPath,
+        plain: Plain,
+        data: bytes,
+        verdict: Verdict,
+        clock: Clock,
+        write_s: float,
+    ) -> None:
+        line, facts = plain
+        self._to = to
+        self._hot = hot
+        self._plain = plain
+        self._data = data
+        self._verdict = verdict
+        self._clock = clock
+        self._write_s = write_s
+        self._request = line.head.with_fields(facts.fields)
+        self._started_at = clock.wall()
+        self._since = clock.monotonic()
+        self._record: ExchangeRecord | None = None
+        self._framed: WireHead | None = None
+        self._exchange: DirectExchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ended = False
+        self.is_over = False
+
+    def start(self, direct: DirectStart) -> bool:
+        """Begin; False where the request is for the ordinary path."""
+        line, facts = self._plain
+        to = self._to
+        to.inlet.hold()
+        self._exchange = direct.begin(self._request, line.key, facts, to.affinity, self)
+        if self._exchange is None:
+            to.inlet.let_go()
+        return self._exchange is not None
+
+    # what the engine says
+
+    def record(self) -> ExchangeRecord:
+        """What the log and the counters will say."""
+        if self._record is None:
+            self._record = self._to.begin("GET", str(self._request.target))
+            self._record.started_at, self._record.elapsed_s = self._started_at, self._since
+        return self._record
+
+    def from_store(self, found: Sequence[Candidate]) -> bool:
+        """Answer from what was found on disk, as for a memory hit."""
+        line, facts = self._plain
+        elapsed_s = self._clock.monotonic() - self._since
+        if self._to.outlet.is_paused or not self._hot.answer_from(
+            found, line, facts, self._verdict, self._to.outlet, is_known=False, elapsed_s=elapsed_s
+        ):
+            return False
+        self._when_drained(self._leave)
+        return True
+
+    def ordinary(self, begun: Closable | None) -> None:
+        """Leave the request to the connection's task."""
+        self.is_over = True
+        self._to.left_to_task(begun, self._started_at, self._since)
+        self._to.inlet.release(self._data)
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx head."""
+        self._to.send_interim(head)
+
+    def answer(self, answer: Answer) -> None:
+        """The whole answer."""
+        head = wire_head(answer, self._request, may_keep_alive=self._to.may_keep_alive(self._request))
+        self._describe(answer.head)
+        self._to.outlet.write(head.data + answer.content if head.has_body else head.data)
+        self._when_drained(self._finish)
+
+    def open(self, head: ResponseHead, length: int | None) -> None:
+        """The answer's head."""
+        keep = self._to.may_keep_alive(self._request)
+        self._framed = framed = framed_head(head, length, self._request, may_keep_alive=keep)
+        self._describe(head)
+        self._to.outlet.write(framed.data)
+
+    def _describe(self, head: ResponseHead) -> None:
+        record = self.record()
+        record.status = head.status
+        record.content_type = head.fields.get("content-type") or "-"
+
+    def piece(self, piece: bytes) -> bool:
+        """A piece of body; False where the client is behind."""
+        framed, outlet = self._framed, self._to.outlet
+        assert framed is not None
+        if framed.has_body:
+            outlet.write(encode_chunk(piece) if framed.chunked else piece)
+        if outlet.is_paused:
+            self._watch()
+        return not outlet.is_paused
+
+    def end(self) -> None:
+        """The body is whole."""
+        assert self._framed is not None
+        if self._framed.chunked:
+            self._to.outlet.write(LAST_CHUNK)
+        self._when_drained(self._finish)
+
+    def break_off(self, error: CacheproxyError) -> None:
+        """The body breaks off, visibly."""
+        assert self._framed is not None
+        log.warning("an answer broke off after %d bytes: %s", self.record().client_bytes, error)
+        self.record().is_aborted = True
+        self._to.outlet.break_off(self._framed)
+        self._to.inlet.stop()
+        self._finish()
+
+    # the end
+
+    def _when_drained(self, done: Callable[[], None]) -> None:
+        self._exchange = None
+        self._is_ended = True
+        if self._to.outlet.is_paused:
+            # Until the client has caught up it gets no further answer.
+            self._watch()
+        else:
+            done()
+
+    def _finish(self) -> None:
+        if self._record is None:
+            self._leave()
+            return
+        self._close()
+        self._to.finish()
+        self._to.inlet.release()
+
+    def _leave(self) -> None:
+        """As `_finish`, where the hot path has counted it already."""
+        self._close()
+        self._to.ended()
+        self._to.inlet.release()
+
+    def _close(self) -> None:
+        self.is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # what the connection says
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._write_s, self._stuck)
+
+    def _stuck(self) -> None:
+        self._timer = None
+        self._to.outlet.reset()
+
+    def resumed(self) -> None:
+        """The client has caught up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_ended:
+            self._finish()
+        elif self._exchange is not None:
+            self._exchange.go_on()
+
+    def lost(self) -> None:
+        """The client has left."""
+        is_counted = self._is_ended and self._record is None
+        self._close()
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
+        if is_counted:
+            self._to.ended()
+        else:
+            self.record().is_aborted = True
+            self._to.finish()

@@ -1,0 +1,54 @@
+"""Deadlines of many waits under one timer: setting one costs an entry in a dict. They fall due up to a second late."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+_EVERY_S = 1.0
+
+
+class Watched(Protocol):
+    """Something that waits."""
+
+    def overdue(self) -> None:
+        """Its deadline has passed, and is forgotten."""
+
+
+class Deadlines:
+    """Of one event loop. Close it at the end."""
+
+    def __init__(self) -> None:
+        self._due: dict[Watched, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def set(self, watched: Watched, seconds: float) -> None:
+        """Call `watched.overdue` in `seconds`, in place of any earlier deadline of it."""
+        loop = asyncio.get_running_loop()
+        self._due[watched] = loop.time() + seconds
+        if self._timer is None and not self._is_closed:
+            self._timer = loop.call_later(_EVERY_S, self._look)
+
+    def forget(self, watched: Watched) -> None:
+        """It waits no longer."""
+        self._due.pop(watched, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for watched in [one for one, due in self._due.items() if due <= now]:
+            if self._due.pop(watched, None) is not None:
+                watched.overdue()
+        if self._due and not self._is_closed:
+            self._timer = loop.call_later(_EVERY_S, self._look)
+
+    def close(self) -> None:
+        """Nothing falls due any more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
