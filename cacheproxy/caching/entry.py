@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from cacheproxy.caching.age import corrected_initial_age
 from cacheproxy.caching.extents import Extents
@@ -14,8 +15,7 @@ from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields, ResponseHead
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """When the request left and when the response's head arrived: epoch seconds of our clock."""
 
     request_time: float

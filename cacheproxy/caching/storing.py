@@ -88,7 +88,7 @@ def decide(
     `key` where it is not simply the target's (`naming.place`).
     """
     assert request.target is not None
-    early = _plainly_forbidden(asked, response)
+    early = plainly_refused(asked, response)
     if early is not None:
         return DoNotStore(early)
     nominated = nominated_names(response.fields)
@@ -113,7 +113,7 @@ def decide(
     return _worth_storing(stored)
 
 
-def _plainly_forbidden(asked: RequestDirectives, response: ResponseHead) -> Reason | None:
+def plainly_refused(asked: RequestDirectives, response: ResponseHead) -> Reason | None:
     """The common refusals, before anything is worked out; `_forbidden` would come to the same."""
     if asked.no_store:
         return Reason.REQUEST_NO_STORE

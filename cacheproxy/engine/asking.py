@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from cacheproxy.caching import decoding
 from cacheproxy.caching.decoding import AsIs, AskAgain
@@ -41,7 +40,7 @@ class Asking:
         self._path = place.target.path_and_query.partition("?")[0]
         self.request = exchange.head
         if place.target is not target:
-            self.request = replace(exchange.head, target=place.target)
+            self.request = exchange.head._replace(target=place.target)
         self.directives = parse_request_directives(self.request.fields)
         self._host = place.target.origin.host
         codings = () if self._host in forwarder.keep_codings else self._parts.codings

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cacheproxy.caching import storing
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.answers import forwarded_head
@@ -186,15 +187,20 @@ class DirectExchange:
         self._pending = None
         path, outbound, flight = self._path, self._outbound, self._flight
         assert flight is not None
+        refused = storing.plainly_refused(self._facts.asked, response.head)
+        is_coded = bool(outbound.asked_for) and "content-encoding" in response.head.fields
+        if refused is not None and not is_coded and not response.is_private_connection:
+            # The commonest end, before anything is worked out.
+            self._pass_on(response, Private(response, refused))
+            return
         path.parts.store.note_request(self._key)
         request = self._head.with_fields(outbound.fields)
         plan = Plan(request, self._facts.asked, self._request, self._key, self._again, outbound.asked_for)
         verdict = path.flights.storing(plan, response)
-        if outbound.asked_for and "content-encoding" in response.head.fields:
+        if is_coded:
             # It may have to be undone for this client.
             self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
         elif isinstance(verdict, Private):
-            path.flights.settle(flight, verdict, self._key)
             self._pass_on(response, verdict)
         elif (
             isinstance(verdict, Store)
@@ -225,6 +231,8 @@ class DirectExchange:
         record.hierarchy = f"HIER_DIRECT/{self._request.origin.host}"
 
     def _pass_on(self, response: FollowedResponse, verdict: Private) -> None:
+        assert self._flight is not None
+        self._path.flights.settle(self._flight, verdict, self._key)
         self._describe()
         head = forwarded_head(self._path.parts, response.head, Reason.URI_MISS, verdict.reason)
         length = response.length

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from cachetools import TTLCache
-
 from cacheproxy.caching import combining, storing
 from cacheproxy.caching.combining import StorePart
 from cacheproxy.caching.entry import StoredResponse
@@ -19,6 +17,7 @@ from cacheproxy.caching.storing import DoNotStore, Store
 from cacheproxy.caching.validation import Freshen, Outcome, PassOn, Refetch, ServerFailure, judge
 from cacheproxy.engine.assembled import AssembledBody
 from cacheproxy.engine.filling import Fillings
+from cacheproxy.engine.lately import Lately
 from cacheproxy.engine.outcome import (
     Failed,
     Filling,
@@ -120,9 +119,7 @@ class Flights:
         self._pending: dict[str, Flight] = {}
         self.fillings = Fillings(parts, self._tasks)
         # Keys whose response turned out not to be shareable: nobody waits for those for a while.
-        self._unshareable: TTLCache[str, Reason] = TTLCache(
-            parts.unshareable_keys, parts.unshareable_s, timer=parts.monotonic
-        )
+        self._unshareable = Lately(parts.unshareable_keys, parts.unshareable_s, parts.monotonic)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -155,7 +152,7 @@ class Flights:
         self._forget_pending(flight)
         # Only where somebody waited in vain: most that is not shared is asked for by one.
         if isinstance(outcome, Private) and flight.is_shareable and flight.waiters and mark is not None:
-            self._unshareable[mark] = outcome.reason
+            self._unshareable.add(mark)
         flight.settle(outcome)
 
     async def take_over(self, begun: Begun) -> FlightOutcome:
@@ -259,7 +256,7 @@ class Flights:
             )
             if update is Update.DROP:
                 self._parts.store.invalidate(plan.key)
-                self._unshareable[plan.key] = Reason.PRIVATE
+                self._unshareable.add(plan.key)
             if isinstance(candidate.body, AssembledBody) or flight.is_doomed or update is not Update.APPLY:
                 # Not committed yet, purged meanwhile, or not for others: use it, leave the store alone.
                 return Freshened(Candidate(merged, candidate.body, candidate.tier), response.head)

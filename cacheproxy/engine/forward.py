@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-
-from cachetools import TTLCache
+from collections.abc import AsyncIterator
 
 from cacheproxy.caching import invalidation, storing
 from cacheproxy.caching.key import has_routing_field
@@ -12,6 +10,7 @@ from cacheproxy.caching.storing import Store
 from cacheproxy.engine.admission import lowered_max_forwards
 from cacheproxy.engine.answers import forwarded_head
 from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.lately import Lately
 from cacheproxy.engine.outcome import Filling, Plan, Private
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.cache_control import parse_request_directives
@@ -45,34 +44,14 @@ class ResponseStream:
 _KEEP_CODINGS_S = 3600.0
 
 
-class CodedHosts:
-    """Hosts whose codings could not be undone: there clients' own Accept-Encoding goes out for a while."""
-
-    def __init__(self, entries: int, monotonic: Callable[[], float]) -> None:
-        self._hosts: TTLCache[str, bool] = TTLCache(entries, _KEEP_CODINGS_S, timer=monotonic)
-        # Most of the time there are none, and every request asks.
-        self.is_empty = True
-
-    def add(self, host: str) -> None:
-        """Leave this host's codings alone from now on."""
-        self._hosts[host] = True
-        self.is_empty = False
-
-    def __contains__(self, host: str) -> bool:
-        if self.is_empty:
-            return False
-        found = host in self._hosts
-        self.is_empty = not found and not self._hosts
-        return found
-
-
 class Forwarder:
     """Forwards exchanges; invalidates what unsafe methods change."""
 
     def __init__(self, parts: Parts, flights: Flights) -> None:
         self.parts = parts
         self._flights = flights
-        self.keep_codings = CodedHosts(parts.unshareable_keys, parts.monotonic)
+        # Hosts whose codings could not be undone: there clients' own Accept-Encoding goes out for a while.
+        self.keep_codings = Lately(parts.unshareable_keys, _KEEP_CODINGS_S, parts.monotonic)
 
     def outgoing(
         self, exchange: Exchange, *, on_interim: Interim | None, request: RequestHead | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from cacheproxy.caching import preconditions, reuse
 from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
 from cacheproxy.engine.flight import Flights
-from cacheproxy.engine.forward import CodedHosts
+from cacheproxy.engine.lately import Lately
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
 from cacheproxy.engine.tags import hit_tag
@@ -23,7 +23,7 @@ from cacheproxy.reasons import Reason
 class HotEngine:
     """Implements `server.hot_ports.HotStore`. Whatever it will not answer, `Engine.handle` does."""
 
-    def __init__(self, parts: Parts, flights: Flights, keep_codings: CodedHosts) -> None:
+    def __init__(self, parts: Parts, flights: Flights, keep_codings: Lately) -> None:
         self._parts = parts
         self._filling = flights.fillings.keys
         self._keep_codings = keep_codings

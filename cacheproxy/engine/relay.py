@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cacheproxy.caching import reuse
@@ -232,7 +232,7 @@ class OwnersEnd:
         known = _read(exchange.head.fields.all(HOP_FIELD))
         fields = exchange.head.fields.without((HOP_FIELD,))
         major, minor = known["version"]
-        exchange.head = replace(exchange.head, fields=fields, version=(major, minor))
+        exchange.head = exchange.head._replace(fields=fields, version=(major, minor))
         exchange.client = exchange.record.client = str(known["client"])
 
     def leaves(self, exchange: Exchange, answer: Answer) -> Answer:

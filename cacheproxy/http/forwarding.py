@@ -36,8 +36,14 @@ _NEVER_NOMINATED = frozenset(
 )
 
 
+_NO_OPTIONS: frozenset[str] = frozenset()
+
+
 def connection_options(fields: Fields) -> frozenset[str]:
     """The lower-case options of every Connection line (and of Proxy-Connection, its old misspelling)."""
+    names = fields.names()
+    if "connection" not in names and "proxy-connection" not in names:
+        return _NO_OPTIONS
     options: set[str] = set()
     for name in ("connection", "proxy-connection"):
         for line in fields.all(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cacheproxy.errors import ClientError, SyntaxFault
 from cacheproxy.http.message import Fields, RequestHead
@@ -11,8 +11,7 @@ from cacheproxy.http.syntax import parse_digits
 MAX_LENGTH = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(NamedTuple):
     """`length` bytes, or chunked, or (responses only) to the end of the connection when both are unset."""
 
     length: int | None = None
@@ -69,6 +68,17 @@ def request_framing(head: RequestHead) -> Framing:
 
 def response_framing(status: int, method: str, fields: Fields, version: tuple[int, int]) -> Framing:
     """The framing of a final response to `method`. Raises SyntaxFault where it cannot be trusted."""
+    lengths = fields.all("content-length")
+    if (
+        len(lengths) == 1
+        and "transfer-encoding" not in fields
+        and method != "HEAD"
+        and status not in (204, 304)
+        and (number := parse_digits(lengths[0])) is not None
+        and number <= MAX_LENGTH
+    ):
+        # The usual case; below it would come to the same.
+        return Framing(number)
     codings = fields.all("transfer-encoding")
     length = content_length(_equal_lengths_as_one(fields))
     if method == "HEAD" or status in (204, 304):
@@ -87,6 +97,8 @@ def response_framing(status: int, method: str, fields: Fields, version: tuple[in
 def _equal_lengths_as_one(fields: Fields) -> Fields:
     # RFC 9110 §8.6 lets a recipient replace equal repeated values by one; from an origin that is harmless.
     values = fields.all("content-length")
+    if len(values) == 1 and "," not in values[0]:
+        return fields
     parts = [part.strip(" \t") for value in values for part in value.split(",")]
     if len(parts) > 1 and len(set(parts)) == 1 and parse_digits(parts[0]) is not None:
         return fields.replaced("Content-Length", parts[0])

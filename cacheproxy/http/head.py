@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cacheproxy.errors import ClientError, SyntaxFault
 from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
@@ -34,11 +35,36 @@ def _field_lines(lines: list[str], limits: HeadLimits) -> list[FieldLine]:
     for line in lines:
         if len(line) > limits.field_bytes:
             raise OverflowError(f"a field is longer than {limits.field_bytes} bytes")
-        match = _FIELD_LINE.match(line)
-        if match is None:
-            raise SyntaxFault(_what_is_wrong(line))
-        found.append((match.group(1), match.group(2).strip(" \t")))
+        found.append(_field_line(line)[0])
     return found
+
+
+def _field_line(line: str) -> tuple[FieldLine, tuple[str, tuple[str]]]:
+    """A line, and its entry in the index of `Fields`. Raises SyntaxFault."""
+    match = _FIELD_LINE.match(line)
+    if match is None:
+        raise SyntaxFault(_what_is_wrong(line))
+    name, value = match.group(1), match.group(2).strip(" \t")
+    return (name, value), (name.lower(), (value,))
+
+
+# Much of what origins send they send again and again.
+_known_line = lru_cache(maxsize=4096)(_field_line)
+_KNOWN_LENGTH = 256
+
+
+def _response_fields(lines: list[str], limits: HeadLimits) -> Fields:
+    if len(lines) > limits.fields:
+        raise OverflowError(f"more than {limits.fields} fields")
+    found: list[FieldLine] = []
+    entries: list[tuple[str, tuple[str]]] = []
+    for text in lines:
+        if len(text) > _KNOWN_LENGTH:
+            return Fields(_field_lines(lines, limits))
+        line, entry = _known_line(text)
+        found.append(line)
+        entries.append(entry)
+    return Fields.indexed(found, entries)
 
 
 def _what_is_wrong(line: str) -> str:
@@ -140,6 +166,15 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     """A response head from its bytes up to and without the empty line. Raises SyntaxFault."""
     text = data.decode("latin-1")
     line, _, block = text.partition("\r\n")
+    status, phrase, version = (_known_status if len(line) <= _KNOWN_LENGTH else _status_line)(line)
+    try:
+        fields = _response_fields(block.split("\r\n"), limits) if block else Fields()
+    except OverflowError as overflow:
+        raise SyntaxFault(str(overflow)) from None
+    return ResponseHead(status, phrase, fields, version)
+
+
+def _status_line(line: str) -> tuple[int, str, tuple[int, int]]:
     match = _STATUS_LINE.match(line)
     if match is None:
         raise SyntaxFault(f"the status line is malformed: {line[:60]!r}")
@@ -149,8 +184,7 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     status = int(match.group(3))
     if status < 100:
         raise SyntaxFault(f"invalid status {status}")
-    try:
-        fields = Fields(_field_lines(block.split("\r\n") if block else [], limits))
-    except OverflowError as overflow:
-        raise SyntaxFault(str(overflow)) from None
-    return ResponseHead(status, match.group(4) or "", fields, min(version, (1, 1)))
+    return status, match.group(4) or "", min(version, (1, 1))
+
+
+_known_status = lru_cache(maxsize=512)(_status_line)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from cacheproxy.http.uri import TargetUri
+from cacheproxy.http.uri import TargetUri
 
 FieldLine = tuple[str, str]
 
@@ -16,10 +14,11 @@ class Fields:
     """Field lines in their order, case and number; look-up ignores case (RFC 9110 §5.1-5.3)."""
 
     __slots__ = ("_index", "lines")
+    _index: dict[str, tuple[str, ...]] | None
 
     def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
         self.lines: tuple[FieldLine, ...] = tuple(lines)
-        self._index: dict[str, tuple[str, ...]] | None = None
+        self._index = None
 
     @classmethod
     def indexed(cls, lines: Iterable[FieldLine], entries: Sequence[tuple[str, tuple[str]]]) -> Fields:
@@ -79,7 +78,10 @@ class Fields:
     def without(self, names: Iterable[str]) -> Fields:
         """These fields less every line whose lower-case name is in `names`."""
         drop = frozenset(names)
-        return Fields(line for line in self.lines if line[0].lower() not in drop)
+        rest = Fields([line for line in self.lines if line[0].lower() not in drop])
+        if self._index is not None:
+            rest._index = {name: values for name, values in self._index.items() if name not in drop}
+        return rest
 
     def where(self, keep: Callable[[str, str], bool]) -> Fields:
         """The lines for which `keep(lower_name, value)` holds."""
@@ -87,7 +89,13 @@ class Fields:
 
     def plus(self, *lines: FieldLine) -> Fields:
         """These fields with `lines` behind them."""
-        return Fields((*self.lines, *lines))
+        more = Fields((*self.lines, *lines))
+        if self._index is not None:
+            more._index = index = self._index.copy()
+            for name, value in lines:
+                lower = name.lower()
+                index[lower] = (*index.get(lower, ()), value)
+        return more
 
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""
@@ -109,8 +117,7 @@ class Fields:
         return "".join([f"{name}: {value}\r\n" for name, value in self.lines])
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request's head as accepted by the parser. `target` is None for CONNECT and `*`."""
 
     method: str
@@ -124,8 +131,7 @@ class RequestHead:
         return RequestHead(self.method, self.request_target, self.version, fields, self.target)
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """A response's head: status 100-999, the reason phrase as sent (it may be empty), the fields."""
 
     status: int

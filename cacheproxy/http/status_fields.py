@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cacheproxy.http.syntax import is_token, quote
 
 NAME = "cacheproxy"
@@ -20,6 +22,7 @@ def _printable(text: str) -> str:
     return "".join(char if " " <= char <= "~" else "?" for char in text)
 
 
+@lru_cache(maxsize=1024)
 def cache_status(
     *,
     hit: bool = False,

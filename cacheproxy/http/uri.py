@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
 
 from cacheproxy.errors import SyntaxFault
 from cacheproxy.http.syntax import parse_digits
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_AUTHORITY_END = re.compile(r"[/?]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 # reg-name, with the underscore that real host names carry; percent-encoded names are refused.
 _REG_NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+\Z")
@@ -23,8 +25,7 @@ class UnsupportedScheme(SyntaxFault):
     """An absolute URI that is neither http nor https."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Scheme, host (lower case, no brackets) and port: who answers (RFC 9110 §4.3.1)."""
 
     scheme: str
@@ -38,8 +39,7 @@ class Origin:
         return host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class TargetUri:
+class TargetUri(NamedTuple):
     """An absolute http(s) URI. `path_and_query` is byte for byte what the client sent ('/' if empty)."""
 
     origin: Origin
@@ -90,26 +90,32 @@ def parse_absolute(text: str) -> TargetUri:
     scheme_match = _SCHEME.match(text)
     if scheme_match is None:
         raise SyntaxFault("not an absolute URI")
+    begin = scheme_match.end()
     scheme = scheme_match.group(1).lower()
     if scheme not in DEFAULT_PORTS:
         raise UnsupportedScheme(f"scheme {scheme!r} is not supported")
-    rest = text[scheme_match.end() :]
-    if not rest.startswith("//"):
+    if not text.startswith("//", begin):
         raise SyntaxFault("no authority in the target")
-    if "#" in rest:
+    if "#" in text:
         raise SyntaxFault("a fragment is not allowed in a request target")
-    end = len(rest)
-    for mark in "/?":
-        at = rest.find(mark, 2)
-        if at != -1:
-            end = min(end, at)
-    host, port = parse_authority(rest[2:end], DEFAULT_PORTS[scheme])
-    path = rest[end:]
+    end_match = _AUTHORITY_END.search(text, begin + 2)
+    end = len(text) if end_match is None else end_match.start()
+    authority = text[begin + 2 : end]
+    origin = _origin(scheme, authority) if len(authority) <= 300 else _parse_origin(scheme, authority)
+    path = text[end:]
     if not path.startswith("/"):
         path = "/" + path
     if not _PATH.match(path):
         raise SyntaxFault("a character in the target must be percent-encoded")
-    return TargetUri(Origin(scheme, host, port), path)
+    return TargetUri(origin, path)
+
+
+def _parse_origin(scheme: str, authority: str) -> Origin:
+    return Origin(scheme, *parse_authority(authority, DEFAULT_PORTS[scheme]))
+
+
+# Most requests of a while go to a few origins.
+_origin = lru_cache(maxsize=1024)(_parse_origin)
 
 
 def resolve(base: TargetUri, reference: str) -> TargetUri | None:

@@ -145,6 +145,9 @@ def _parse_rules(names: tuple[str, ...], setting: str) -> tuple[_Rule, ...]:
     return tuple(rules)
 
 
+_MAX_REMEMBERED = 4096
+
+
 class AccessPolicy:
     """Compiled access rules. Every answer is None (allowed) or a sentence saying what forbids it."""
 
@@ -162,6 +165,7 @@ class AccessPolicy:
         self._deny = _parse_rules(deny_destinations, "access.deny_destinations")
         self._allow = _parse_rules(allow_destinations, "access.allow_destinations")
         self._connect_ports = frozenset(connect_ports)
+        self._refused: dict[tuple[str, int], str | None] = {}
 
     def refuses_client(self, client: str) -> str | None:
         """Why this client address may not use the proxy."""
@@ -177,6 +181,14 @@ class AccessPolicy:
 
     def refuses_host(self, host: str, port: int) -> str | None:
         """Why a destination is denied by its name, before it is resolved."""
+        place = host, port
+        if place not in self._refused:
+            if len(self._refused) >= _MAX_REMEMBERED:
+                self._refused.clear()
+            self._refused[place] = self._refuses_host(host, port)
+        return self._refused[place]
+
+    def _refuses_host(self, host: str, port: int) -> str | None:
         if any(rule.fits_host(host, port) for rule in self._allow):
             return None
         if any(rule.fits_host(host, port) for rule in self._deny):

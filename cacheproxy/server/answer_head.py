@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cacheproxy.http.forwarding import connection_options
 from cacheproxy.http.message import FieldLine, RequestHead, ResponseHead
 from cacheproxy.ports import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class WireHead:
+class WireHead(NamedTuple):
     """Head bytes; how the body follows; whether the connection may go on afterwards."""
 
     data: bytes
@@ -44,6 +43,18 @@ def framed_head(
     has_body = not (method == "HEAD" or head.status in (204, 304))
     chunked = has_body and length is None and version >= (1, 1)
     keep_alive = may_keep_alive and (not has_body or length is not None or chunked)
+    names = head.fields.names()
+    if (
+        keep_alive
+        and not chunked
+        and has_body
+        and version >= (1, 1)
+        and head.fields.all("content-length") == (str(length),)
+        and "connection" not in names
+        and "transfer-encoding" not in names
+    ):
+        # The usual case: nothing to change.
+        return WireHead(head.wire(), True, False, length, True)
     lines: list[FieldLine] = []
     is_length_written = False
     for line in head.fields:

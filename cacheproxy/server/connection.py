@@ -111,7 +111,12 @@ class ClientConnection(RequestHandler):
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
         services, hot = self._services, self._hot
-        if services.direct is None or hot is None or not plain[0].is_get or not hot.admits(*plain, verdict):
+        if (
+            services.direct is None
+            or hot is None
+            or not plain[0].is_get
+            or not hot.admits(plain[0], plain[1], verdict)
+        ):
             return False
         reply = DirectReply(self, hot, plain, data, verdict, services.clock, services.options.write_s)
         if not reply.start(services.direct):

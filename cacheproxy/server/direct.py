@@ -79,7 +79,7 @@ class DirectReply:
         clock: Clock,
         write_s: float,
     ) -> None:
-        line, facts = plain
+        line, facts, _ = plain
         self._to = to
         self._hot = hot
         self._plain = plain
@@ -99,7 +99,7 @@ class DirectReply:
 
     def start(self, direct: DirectStart) -> bool:
         """Begin; False where the request is for the ordinary path."""
-        line, facts = self._plain
+        line, facts, _ = self._plain
         to = self._to
         to.inlet.hold()
         self._exchange = direct.begin(self._request, line.key, facts, to.affinity, self)
@@ -112,16 +112,16 @@ class DirectReply:
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say."""
         if self._record is None:
-            self._record = self._to.begin("GET", str(self._request.target))
+            self._record = self._to.begin("GET", self._plain[0].key)
             self._record.started_at, self._record.elapsed_s = self._started_at, self._since
         return self._record
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer from what was found on disk, as for a memory hit."""
-        line, facts = self._plain
+        line, facts, is_known = self._plain
         elapsed_s = self._clock.monotonic() - self._since
         if self._to.outlet.is_paused or not self._hot.answer_from(
-            found, line, facts, self._verdict, self._to.outlet, is_known=False, elapsed_s=elapsed_s
+            found, line, facts, self._verdict, self._to.outlet, is_known=is_known, elapsed_s=elapsed_s
         ):
             return False
         self._when_drained(self._leave)

@@ -22,8 +22,8 @@ from cacheproxy.server.prebuilt import Prebuilt
 
 _MAX_OTHERS = 4
 
-Plain = tuple[LineFacts, FieldFacts]
-"""What is known of a request that the hot path would answer if it were in memory."""
+Plain = tuple[LineFacts, FieldFacts, bool]
+"""Of a request that the hot path would answer if it were in memory: line, fields, whether both came before."""
 
 
 class Verdict:
@@ -72,7 +72,7 @@ class HotPath:
             return False
         found = self._find(line.key)
         if not found:
-            return line, facts
+            return line, facts, is_known
         return self.answer_from(found, line, facts, verdict, outlet, is_known=is_known)
 
     def answer_from(
@@ -127,7 +127,7 @@ class HotPath:
         """Whether a request that no stored response answers is allowed."""
         rules = self._store.rules
         if (verdict.rules is not rules or verdict.facts is not facts) and not self._admits(
-            line, facts, verdict, is_known=False
+            line, facts, verdict, is_known=facts.raw in self.memo.blocks.young
         ):
             return False
         return self._store.admits_origin(line.origin)

@@ -49,6 +49,8 @@ def _without_query(url: str) -> str:
 
 
 def _clean(text: str) -> str:
+    if text and " " not in text and text.isascii() and text.isprintable():
+        return text
     return quote(text, safe="!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", encoding="latin-1") or "-"
 
 

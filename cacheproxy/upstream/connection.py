@@ -37,6 +37,7 @@ class OriginConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._recorder = recorder
         self._transport: asyncio.Transport | None = None
+        self._poll: select.poll | None = None
         self._socket: socket.socket | None = None
         self._parser = ResponseParser()
         self._events: deque[Event] = deque()
@@ -189,9 +190,10 @@ class OriginConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return False
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     @property
     def may_be_reused(self) -> bool:

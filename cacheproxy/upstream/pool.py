@@ -142,7 +142,9 @@ class Pool:
     def release(self, connection: OriginConnection) -> None:
         """Take back a connection whose response is whole."""
         origin = connection.origin
-        queue = self._idle.setdefault(origin, deque())
+        queue = self._idle.get(origin)
+        if queue is None:
+            queue = self._idle[origin] = deque()
         if self._is_closed or not connection.may_be_reused or len(queue) >= self._options.idle_per_origin:
             connection.close()
             return

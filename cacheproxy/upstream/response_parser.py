@@ -14,14 +14,14 @@ RESPONSE_LIMITS = HeadLimits(field_bytes=32 * 1024, head_bytes=128 * 1024, field
 MAX_INTERIM = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Interim:
     """A 1xx head."""
 
     head: ResponseHead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Final:
     """The final head and how its body is framed."""
 
@@ -29,14 +29,14 @@ class Final:
     framing: Framing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Data:
     """A piece of body."""
 
     piece: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class End:
     """The body is whole."""
 
@@ -84,6 +84,13 @@ class ResponseParser:
         if self._framing is not None:
             return self._body(data)
         events: list[Event] = []
+        if not self._buffer and (end := data.find(b"\r\n\r\n")) != -1 and end <= RESPONSE_LIMITS.head_bytes:
+            # The usual case: the head is here at once, and nothing needs to be kept.
+            event = self._head(data[:end])
+            events.append(event)
+            data = data[end + 4 :]
+            if isinstance(event, Final):
+                return self._after_head(event, data, events)
         self._buffer += data
         while True:
             end = self._buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
@@ -101,6 +108,9 @@ class ResponseParser:
                 break
         rest = bytes(self._buffer)
         self._buffer.clear()
+        return self._after_head(event, rest, events)
+
+    def _after_head(self, event: Final, rest: bytes, events: list[Event]) -> list[Event]:
         if event.framing.is_empty:
             self._finish(rest, events)
         elif rest:
