@@ -82,7 +82,7 @@ class App:
         self.directory = directory
         self.addresses: list[tuple[str, int]] = []
         self.stopped = asyncio.Event()
-        self.counters = Counters()
+        self._counters = Counters()
         self._clock = SystemClock()
         self._started_at = self._clock.monotonic()
         self._closers: list[Callable[[], object]] = []
@@ -90,6 +90,13 @@ class App:
         self.engine: Engine
         self.hot: HotPath | None = None
         self.listener: Listener | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """What has happened until now."""
+        if self.hot is not None:
+            self.hot.settle()
+        return self._counters
 
     async def start(self) -> None:
         """Take the directory and the ports, open the store, accept connections. Raises StartError."""
@@ -125,7 +132,7 @@ class App:
             store=self.store,
             upstream=upstream,
             clock=self._clock,
-            recorder=self.counters,
+            recorder=self._counters,
             monotonic=self._clock.monotonic,
             access=access,
             caching=self._caching(),
@@ -154,9 +161,12 @@ class App:
         options = self._connection_options()
         await self._before_listening(options)
         self.hot = self._hot_path(options)
+        if self.hot is not None:
+            self._counters.catch_up = self.hot.settle
+            self._closers.append(self.hot.settle)
         direct = None if self.hot is None else self.engine.direct_path(upstream)
         services = Services(
-            self.engine.handle, open_tunnel, self._clock, self.counters, options, hot=self.hot, direct=direct
+            self.engine.handle, open_tunnel, self._clock, self._counters, options, hot=self.hot, direct=direct
         )
         self.listener = listener = Listener(services)
         await listener.start(sockets, drain_s, *self._accept_at_once)
@@ -196,7 +206,7 @@ class App:
             )
             return None
         memo = ParseMemo(options.limits, self.config.number("server.parse_memo"))
-        return HotPath(self.engine.hot, memo, self._clock, self.counters)
+        return HotPath(self.engine.hot, memo, self._clock, self._counters)
 
     async def _open_store(self) -> TieredStore:
         config = self.config
@@ -217,7 +227,7 @@ class App:
         return self._tiered(memory, disk)
 
     def _disk_tier(self, options: WriterOptions, memory: MemoryTier) -> DiskTier:
-        return DiskTier(self.directory, options, self._caching(), self.counters, memory.drop)
+        return DiskTier(self.directory, options, self._caching(), self._counters, memory.drop)
 
     def _tiered(self, memory: MemoryTier, disk: DiskTier | None) -> TieredStore:
         return TieredStore(memory, disk, self._max_object())
@@ -241,8 +251,8 @@ class App:
             self.config.number("log.access_keep"),
             with_query=self.config.switch("log.query"),
         )
-        self.counters.on_finished = access_log.record
-        self.counters.log = access_log
+        self._counters.on_finished = access_log.record
+        self._counters.log = access_log
         self._closers.append(access_log.close)
         loop.add_signal_handler(signal.SIGUSR1, access_log.reopen)
 
@@ -259,7 +269,7 @@ class App:
                 tls_timeout_s=config.seconds("upstream.connect_timeout"),
             ),
             lambda: context,
-            self.counters,
+            self._counters,
         )
         return Client(pool, self._clock)
 

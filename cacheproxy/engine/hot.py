@@ -25,9 +25,9 @@ class HotEngine:
 
     def __init__(self, parts: Parts, flights: Flights, keep_codings: Lately) -> None:
         self._parts = parts
-        self._filling = flights.fillings.keys
+        self.filling = flights.fillings.keys
         self._keep_codings = keep_codings
-        self._lookup = parts.store.lookup_memory
+        self.in_memory = parts.store.lookup_memory
 
     @property
     def rules(self) -> object:
@@ -64,9 +64,9 @@ class HotEngine:
 
     def find(self, key: str) -> Sequence[Candidate]:
         """The stored responses of `key` in memory; none while a fetch is filling a newer one."""
-        if key in self._filling:
+        if key in self.filling:
             return ()
-        found = self._lookup(key)
+        found = self.in_memory(key)
         # Some host's codings must be left alone for a while: which, is for the ordinary path.
         if not self._keep_codings.is_empty and any(candidate.stored.asked_for for candidate in found):
             return ()

@@ -30,11 +30,12 @@ class BodySource(Protocol):
 class Prepared:
     """What the hot path keeps with a candidate in order to answer it again; nobody else's business."""
 
-    __slots__ = ("admitted_by", "others", "plain")
+    __slots__ = ("admitted_by", "others", "plain", "same_facts")
 
     def __init__(self) -> None:
         self.admitted_by: object = None
         self.plain: Any = None
+        self.same_facts: Any = None
         self.others: dict[Any, Any] | None = None
 
 

@@ -7,6 +7,7 @@ path does it. `tests/server/test_hot_equals_ordinary.py` proves that the bytes a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from cacheproxy.server.parse_memo import LineFacts, ParseMemo
 from cacheproxy.server.prebuilt import Prebuilt
 
 _MAX_OTHERS = 4
+_SETTLE_S = 0.05
+_MAX_UNSETTLED = 4096
 
 Plain = tuple[LineFacts, FieldFacts, bool]
 """Of a request that the hot path would answer if it were in memory: line, fields, whether both came before."""
@@ -42,12 +45,19 @@ class HotPath:
 
     def __init__(self, store: HotStore, memo: ParseMemo, clock: Clock, recorder: HotRecorder) -> None:
         self.memo = memo
+        self._lines = memo.lines
+        self._blocks = memo.blocks
         self._store = store
         self._find = store.find
+        self._in_memory = store.in_memory
+        self._filling = store.filling
         self._touch = store.touch
         self._wall = clock.wall
         self._repeated = recorder.repeated
         self._prepare = recorder.prepare
+        # What was answered, to be counted, logged and noted as used: together that costs half.
+        self._uses: list[tuple[Candidate, Any, str, float, int]] = []
+        self._loop = asyncio.get_running_loop()
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
         """Answer the one request that `data` is. False: it is for the ordinary path.
@@ -59,10 +69,30 @@ class HotPath:
         memo = self.memo
         memo.lookups += 1
         at = data.find(b"\r\n") + 2
-        line = memo.lines.young.get(data[:at])
-        facts = memo.blocks.young.get(data[at:])
+        line = self._lines.young.get(data[:at])
+        facts = self._blocks.young.get(data[at:])
         is_known = line is not None and facts is not None
-        if line is None or facts is None:
+        if line is not None and facts is not None:
+            found = self._in_memory(line.key)
+            if found:
+                # The same fields have been answered with this under these rules, and nothing has changed since.
+                candidate = found[0]
+                prepared = candidate.prepared
+                if (
+                    prepared.same_facts is facts
+                    and line.is_get
+                    and len(found) == 1
+                    and prepared.admitted_by is verdict.rules is self._store.rules
+                    and verdict.facts is facts
+                    and line.key not in self._filling
+                ):
+                    prebuilt: Prebuilt = prepared.plain
+                    now = self._wall()
+                    if prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now):
+                        count = outlet.write_hot(prebuilt.head, prebuilt.body)
+                        self._used(candidate, prebuilt.note, verdict.client, now, count)
+                        return True
+        else:
             memo.misses += 1
             learnt = memo.learn(data)
             if learnt is None:
@@ -119,9 +149,35 @@ class HotPath:
         part = prebuilt.part
         body = prebuilt.body if part is None else prebuilt.body[part[0] : part[1]]
         count = outlet.write_hot(prebuilt.head, body)
-        self._repeated(prebuilt.note, verdict.client, now, count, elapsed_s)
-        self._touch(candidate)
+        if elapsed_s:
+            self.settle()
+            self._repeated(prebuilt.note, verdict.client, now, count, elapsed_s)
+            self._touch(candidate)
+            return True
+        self._used(candidate, prebuilt.note, verdict.client, now, count)
+        # Only what holds for as long as the answer: nothing that time or another host's codings change.
+        if is_known and facts.is_plain and line.is_get and not stored.asked_for:
+            prepared.same_facts = facts
         return True
+
+    def _used(self, candidate: Candidate, note: Any, client: str, now: float, count: int) -> None:
+        uses = self._uses
+        if not uses:
+            self._loop.call_later(_SETTLE_S, self.settle)
+        elif len(uses) >= _MAX_UNSETTLED:
+            self.settle()
+        uses.append((candidate, note, client, now, count))
+
+    def settle(self) -> None:
+        """Count, log and note as used what was answered since."""
+        uses = self._uses
+        if uses:
+            done = uses[:]
+            uses.clear()
+            repeated, touch = self._repeated, self._touch
+            for candidate, note, client, at, count in done:
+                repeated(note, client, at, count, 0.0)
+                touch(candidate)
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         """Whether a request that no stored response answers is allowed."""

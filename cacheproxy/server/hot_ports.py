@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Protocol
 
 from cacheproxy.caching.facts import FieldFacts
@@ -45,6 +45,13 @@ class HotStore(Protocol):
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use, for eviction."""
+
+    @property
+    def filling(self) -> Container[str]:
+        """Keys of which a newer response is being fetched, kept up to date."""
+
+    def in_memory(self, key: str) -> Sequence[Candidate]:
+        """What is in memory of `key`, whatever is being fetched."""
 
     def find(self, key: str) -> Sequence[Candidate]:
         """What is in memory of `key`; nothing while a fetch is filling a newer response."""

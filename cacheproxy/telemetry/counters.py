@@ -46,6 +46,8 @@ class Counters:
 
     on_finished: Callable[[ExchangeRecord], None] | None = None
     log: RepeatLog | None = None
+    # Has those counted that happened before: the log keeps its order.
+    catch_up: Callable[[], None] | None = None
     hot_answers: int = 0
     requests: int = 0
     hits: int = 0
@@ -80,6 +82,8 @@ class Counters:
 
     def finished(self, exchange: ExchangeRecord) -> None:
         """Sort an exchange into exactly one of tunnels, hits, revalidated, collapsed, errors, misses."""
+        if self.catch_up is not None:
+            self.catch_up()
         reason = exchange.reason
         self.reasons[str(reason)] += 1
         self.statuses[_status_class(exchange.status)] += 1
