@@ -16,13 +16,13 @@ from cacheproxy.http.codings import content_codings
 from cacheproxy.http.ranges import parse_content_range
 from cacheproxy.ports import Answer, Candidate, Clock
 from cacheproxy.server.answer_head import wire_head
-from cacheproxy.server.hot_ports import HotRecorder, HotStore
+from cacheproxy.server.hot_ports import HotRecorder, HotStore, Repetition
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.parse_memo import LineFacts, ParseMemo
 from cacheproxy.server.prebuilt import Prebuilt
 
 _MAX_OTHERS = 4
-_SETTLE_S = 0.05
+_SETTLE_S = 0.01
 _MAX_UNSETTLED = 4096
 
 Plain = tuple[LineFacts, FieldFacts, bool]
@@ -56,7 +56,8 @@ class HotPath:
         self._repeated = recorder.repeated
         self._prepare = recorder.prepare
         # What was answered, to be counted, logged and noted as used: together that costs half.
-        self._uses: list[tuple[Candidate, Any, str, float, int]] = []
+        self._used: list[Candidate] = []
+        self._ended: list[Repetition] = []
         self._loop = asyncio.get_running_loop()
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
@@ -69,8 +70,8 @@ class HotPath:
         memo = self.memo
         memo.lookups += 1
         at = data.find(b"\r\n") + 2
-        line = self._lines.young.get(data[:at])
-        facts = self._blocks.young.get(data[at:])
+        line = self._lines.young.get(data[:at]) or self._lines.get(data[:at])
+        facts = self._blocks.young.get(data[at:]) or self._blocks.get(data[at:])
         is_known = line is not None and facts is not None
         if line is not None and facts is not None:
             found = self._in_memory(line.key)
@@ -90,7 +91,10 @@ class HotPath:
                     now = self._wall()
                     if prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now):
                         count = outlet.write_hot(prebuilt.head, prebuilt.body)
-                        self._used(candidate, prebuilt.note, verdict.client, now, count)
+                        if not self._ended:
+                            self._loop.call_later(_SETTLE_S, self.settle)
+                        self._ended.append((prebuilt.note, verdict.client, now, count, 0.0))
+                        self._used.append(candidate)
                         return True
         else:
             memo.misses += 1
@@ -149,34 +153,25 @@ class HotPath:
         part = prebuilt.part
         body = prebuilt.body if part is None else prebuilt.body[part[0] : part[1]]
         count = outlet.write_hot(prebuilt.head, body)
-        if elapsed_s:
+        if not self._ended:
+            self._loop.call_later(_SETTLE_S, self.settle)
+        elif len(self._ended) >= _MAX_UNSETTLED:
             self.settle()
-            self._repeated(prebuilt.note, verdict.client, now, count, elapsed_s)
-            self._touch(candidate)
-            return True
-        self._used(candidate, prebuilt.note, verdict.client, now, count)
+        self._ended.append((prebuilt.note, verdict.client, now, count, elapsed_s))
+        self._used.append(candidate)
         # Only what holds for as long as the answer: nothing that time or another host's codings change.
         if is_known and facts.is_plain and line.is_get and not stored.asked_for:
             prepared.same_facts = facts
         return True
 
-    def _used(self, candidate: Candidate, note: Any, client: str, now: float, count: int) -> None:
-        uses = self._uses
-        if not uses:
-            self._loop.call_later(_SETTLE_S, self.settle)
-        elif len(uses) >= _MAX_UNSETTLED:
-            self.settle()
-        uses.append((candidate, note, client, now, count))
-
     def settle(self) -> None:
         """Count, log and note as used what was answered since."""
-        uses = self._uses
-        if uses:
-            done = uses[:]
-            uses.clear()
-            repeated, touch = self._repeated, self._touch
-            for candidate, note, client, at, count in done:
-                repeated(note, client, at, count, 0.0)
+        if self._ended:
+            ended, self._ended = self._ended, []
+            used, self._used = self._used, []
+            self._repeated(ended)
+            touch = self._touch
+            for candidate in used:
                 touch(candidate)
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:

@@ -13,14 +13,18 @@ from cacheproxy.ports import Affinity, Answer, Candidate, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange, Reply
 
 
+Repetition = tuple[Any, str, float, int, float]
+"""What `HotRecorder.prepare` made; the client; when it ended, in epoch seconds; bytes sent; seconds it took."""
+
+
 class HotRecorder(Protocol):
     """Counts hot answers exactly as `Recorder` counts exchanges, with the work done ahead."""
 
     def prepare(self, exchange: ExchangeRecord) -> Any:
         """What `repeated` needs of an exchange that happens again, but for client, time and bytes."""
 
-    def repeated(self, prepared: Any, client: str, at: float, count: int, elapsed_s: float) -> None:
-        """It ended at `at` (epoch seconds) after `elapsed_s`, and `count` bytes went to the client."""
+    def repeated(self, ended: Sequence[Repetition]) -> None:
+        """They happened again."""
 
 
 class HotStore(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,17 +27,16 @@ class RepeatLog(Protocol):
     def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
         """The parts of a line that stay the same."""
 
-    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int, elapsed_s: float) -> None:
-        """Add the line."""
+    def repeat(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
+        """Add their lines: (what, client, at, bytes, seconds) each."""
 
 
 @dataclass(slots=True)
 class Repeated:
-    """An exchange that happens again and again: what it counts as."""
+    """An exchange that happens again and again: what it counts as (reason, status), the parts of its line."""
 
-    reason: str
-    status: str
-    line: tuple[str, str] | None
+    kind: tuple[str, str]
+    line: tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -109,20 +108,21 @@ class Counters:
 
     def prepare(self, exchange: ExchangeRecord) -> Repeated:
         """A plain hit as `repeated` counts it."""
-        line = None if self.log is None else self.log.prepare(exchange)
-        return Repeated(str(exchange.reason), _status_class(exchange.status), line)
+        line = ("", "") if self.log is None else self.log.prepare(exchange)
+        return Repeated((str(exchange.reason), _status_class(exchange.status)), line)
 
-    def repeated(self, prepared: Repeated, client: str, at: float, count: int, elapsed_s: float) -> None:
-        """What `client_sent` and `finished` do, for a plain hit of the hot path."""
-        self.hot_answers += 1
-        self.requests += 1
-        self.hits += 1
-        self.client_bytes += count
-        self.reasons[prepared.reason] += 1
-        self.statuses[prepared.status] += 1
-        log, line = self.log, prepared.line
-        if line is not None and log is not None:
-            log.repeat(line, client, at, count, elapsed_s)
+    def repeated(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
+        """What `client_sent` and `finished` do, for plain hits of the hot path: (what, client, at, bytes, seconds)."""
+        count = len(ended)
+        self.hot_answers += count
+        self.requests += count
+        self.hits += count
+        self.client_bytes += sum([one[3] for one in ended])
+        for (reason, status), times in Counter([one[0].kind for one in ended]).items():
+            self.reasons[reason] += times
+            self.statuses[status] += times
+        if self.log is not None:
+            self.log.repeat(ended)
 
     def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:
         """Everything as plain values; ratios are None while there is nothing to divide by."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cacheproxy.config.load import load
 from cacheproxy.ports import Candidate, ExchangeRecord
 from cacheproxy.server.connection import ClientConnection
 from cacheproxy.telemetry.access_log import format_line, line_parts
+from cacheproxy.telemetry.counters import Repeated
 from tests.support.origin import Origin
 
 START = 1_800_000_000.0
@@ -82,8 +83,9 @@ class Lines:
     def prepare(self, record: ExchangeRecord) -> tuple[str, str]:
         return line_parts(record, with_query=True)
 
-    def repeat(self, parts: tuple[str, str], client: str, at: float, count: int, elapsed_s: float) -> None:
-        self.lines.append(f"{at:.3f}      0 {client}{parts[0]}{count}{parts[1]}")
+    def repeat(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
+        for what, client, at, count, _ in ended:
+            self.lines.append(f"{at:.3f}      0 {client}{what.line[0]}{count}{what.line[1]}")
 
 
 class Twin:
