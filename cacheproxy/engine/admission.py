@@ -11,6 +11,8 @@ from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Answer, Exchange
 from cacheproxy.reasons import Reason
 
+# The fields that `admit_head` looks at.
+_JUDGED = frozenset({"via", "expect"})
 ALLOW = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, CONNECT"
 
 
@@ -47,6 +49,8 @@ def admit_client(parts: Parts, client: str) -> None:
 
 def admit_head(parts: Parts, request: RequestHead) -> None:
     """The checks of method and fields. Raises ClientError."""
+    if request.method != "TRACE" and _JUDGED.isdisjoint(request.fields.names()):
+        return
     if request.method == "TRACE":
         # RFC 9110 §9.3.8: it would echo credentials that other hops added.
         raise ClientError(405, "TRACE is not forwarded", kind=Reason.HTTP_REQUEST_DENIED, allow=ALLOW)

@@ -98,7 +98,7 @@ class HotPath:
                         return True
         else:
             memo.misses += 1
-            learnt = memo.learn(data)
+            learnt = memo.learn(data, line, facts)
             if learnt is None:
                 return False
             line, facts = learnt

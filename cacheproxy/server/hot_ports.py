@@ -12,7 +12,6 @@ from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Affinity, Answer, Candidate, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange, Reply
 
-
 Repetition = tuple[Any, str, float, int, float]
 """What `HotRecorder.prepare` made; the client; when it ended, in epoch seconds; bytes sent; seconds it took."""
 

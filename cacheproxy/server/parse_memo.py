@@ -14,12 +14,12 @@ from cacheproxy.errors import ClientError
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.head import (
     HeadLimits,
-    check_host,
-    parse_request_fields,
+    check_host_value,
+    parse_plain_fields,
     parse_request_line,
     with_target,
 )
-from cacheproxy.http.message import FieldLine, Fields, RequestHead
+from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.http.uri import Origin
 
 _END = b"\r\n\r\n"
@@ -45,11 +45,6 @@ class LineFacts:
         self.key = cache_key(head.target)
         self.origin: Origin = head.target.origin
         self.is_get = head.method == "GET"
-
-
-# A field line, its entry in the index of `Fields`, `says_nothing` of it, whether it is Host. A plain tuple:
-# one is made for each line that has not been seen.
-KnownField = tuple[FieldLine, tuple[str, tuple[str]], bool, bool]
 
 
 class BoundedMemo(Generic[V]):
@@ -106,9 +101,7 @@ class ParseMemo:
         self._limits = limits
         self.longest = min(_LONGEST_BYTES, limits.head_bytes)
         self.lines: BoundedMemo[LineFacts] = BoundedMemo(limit_bytes // 2, 800, 4)
-        self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes * 3 // 8, 2000, 6)
-        # Where a client's fields change with each request, most of its lines are still the same.
-        self._fields: BoundedMemo[KnownField] = BoundedMemo(limit_bytes // 8, 500, 3)
+        self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes // 2, 2000, 6)
         self._last: FieldFacts | None = None
         self.lookups = 0
         self.misses = 0
@@ -130,15 +123,13 @@ class ParseMemo:
             facts = self._last if len(data) - at == len(self._last.raw) else None
         return None if facts is None else line.head.with_fields(facts.received)
 
-    def learn(self, data: bytes) -> tuple[LineFacts, FieldFacts] | None:
-        """Look up, or parse and remember: exactly one whole request without a body, else None.
-
-        The parts are parsed by the functions that `parse_request_head` is made of, each line once.
-        """
+    def learn(
+        self, data: bytes, line: LineFacts | None = None, facts: FieldFacts | None = None
+    ) -> tuple[LineFacts, FieldFacts] | None:
+        """Parse and remember what is not known yet: exactly one whole request without a body, else None."""
         if len(data) > self.longest or data.find(_END) != len(data) - len(_END):
             return None
         at = data.find(b"\r\n") + 2
-        line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
         try:
             new_line = self._parse_line(data[: at - 2]) if line is None else line
             new_facts = self._parse_block(data[at:]) if facts is None else facts
@@ -162,29 +153,17 @@ class ParseMemo:
         return LineFacts(head)
 
     def _parse_block(self, raw: bytes) -> FieldFacts | None:
-        texts = raw[:-4].split(b"\r\n")
-        if not texts[0] or len(texts) > self._limits.fields:
+        parsed = parse_plain_fields(raw[:-2].decode("latin-1"), self._limits)
+        if parsed is None:
             return None
-        known = self._fields
-        young = known.young
-        lines: list[FieldLine] = []
-        entries: list[tuple[str, tuple[str]]] = []
+        lines, entries = parsed
         hosts = 0
         is_mute = True
-        for text in texts:
-            field = young.get(text)
-            if field is None:
-                field = known.get(text)
-                if field is None:
-                    field = self._parse_field(text)
-                    known.offer(text, field)
-                young = known.young
-            line, entry, mute, host = field
-            lines.append(line)
-            entries.append(entry)
-            if host:
+        for name, values in entries:
+            if name == "host":
                 hosts += 1
-            if not mute:
+                check_host_value(values[0])
+            elif is_mute and not says_nothing(name):
                 is_mute = False
         if hosts != 1:
             return None
@@ -194,12 +173,3 @@ class ParseMemo:
         if not request_framing(_BARE.with_fields(fields)).is_empty:
             return None
         return FieldFacts(raw, fields)
-
-    def _parse_field(self, text: bytes) -> KnownField:
-        # Whether one line is well formed does not depend on the others; whether Host is, neither.
-        fields = parse_request_fields(text.decode("latin-1"), self._limits)
-        line = fields.lines[0]
-        name = line[0].lower()
-        if name == "host":
-            check_host(_BARE.with_fields(fields))
-        return line, (name, (line[1],)), says_nothing(name), name == "host"
