@@ -46,7 +46,7 @@ class Candidate:
     stored: StoredResponse
     body: BodySource
     tier: str
-    prepared: Prepared = field(default_factory=Prepared, init=False, compare=False, repr=False)
+    prepared: Prepared = field(default_factory=Prepared, compare=False, repr=False)
 
 
 class BodyWriter(Protocol):

@@ -90,7 +90,8 @@ class HotPath:
                     prebuilt: Prebuilt = prepared.plain
                     now = self._wall()
                     if prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now):
-                        count = outlet.write_hot(prebuilt.head, prebuilt.body)
+                        body = candidate.body.whole() if prebuilt.has_body else b""
+                        count = outlet.write_hot(prebuilt.head, body)  # type: ignore[arg-type]
                         if not self._ended:
                             self._loop.call_later(_SETTLE_S, self.settle)
                         self._ended.append((prebuilt.note, verdict.client, now, count, 0.0))
@@ -150,8 +151,11 @@ class HotPath:
             prebuilt = self._other(candidate, line, facts, now)
         if prebuilt is None or not (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now)):
             return False
-        part = prebuilt.part
-        body = prebuilt.body if part is None else prebuilt.body[part[0] : part[1]]
+        body = candidate.body.whole() if prebuilt.has_body else b""
+        if body is None:
+            return False
+        if prebuilt.part is not None:
+            body = body[prebuilt.part[0] : prebuilt.part[1]]
         count = outlet.write_hot(prebuilt.head, body)
         if not self._ended:
             self._loop.call_later(_SETTLE_S, self.settle)
@@ -239,16 +243,17 @@ class HotPath:
         head = wire_head(answer, request, may_keep_alive=True)
         if not head.keep_alive or head.chunked:
             return None
-        body, part = answer.content if head.has_body else b"", None
+        # The body is the entry's own: a copy would be memory that nobody counts.
+        part = None
         if answer.head.status == 206:
-            whole = candidate.body.whole()
-            part = _part(answer, whole)
-            if whole is None or part is None:
+            part = _part(answer, candidate.body.whole())
+            if part is None:
                 return None
-            # The entry's own bytes: a copy would be memory that nobody counts.
-            body = whole
+        elif head.has_body and answer.content is not candidate.body.whole():
+            return None
         try:
-            return Prebuilt(head.data, body, part, candidate.stored, answer.head.status, self._prepare(record))
+            note = self._prepare(record)
+            return Prebuilt(head.data, head.has_body, part, candidate.stored, answer.head.status, note)
         except ValueError:
             return None
 

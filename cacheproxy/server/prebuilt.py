@@ -22,8 +22,8 @@ class Prebuilt:
         "_between",
         "_stored",
         "begin",
-        "body",
         "end",
+        "has_body",
         "head",
         "note",
         "part",
@@ -33,13 +33,16 @@ class Prebuilt:
     def __init__(
         self,
         head: bytes,
-        body: bytes,
+        has_body: bool,
         part: tuple[int, int] | None,
         stored: StoredResponse,
         status: int,
         note: Any,
     ) -> None:
-        """`part` is the slice of `body` that is sent (None: all). Raises ValueError where `head` has no Age of ours."""
+        """`part` is the slice of the stored body that is sent (None: all), where it `has_body`.
+
+        Raises ValueError where `head` has no Age of ours.
+        """
         age, ttl = _AGE.search(head), None
         for ttl in _TTL.finditer(head):  # noqa: B007 - the last one is ours, those before it the origin's
             pass
@@ -49,7 +52,7 @@ class Prebuilt:
         self._between = head[age.end() : ttl.start(1)]
         self._after = head[ttl.end(1) :]
         self._stored = stored
-        self.body = body
+        self.has_body = has_body
         self.part = part
         self.status = status
         self.note = note

@@ -12,6 +12,7 @@ from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.schema import head_checksum
 
 _VERSION = 2
@@ -84,13 +85,16 @@ class Decoded:
 
     def __init__(self, options: CachingOptions) -> None:
         self._options = options
-        self._memo: LRUCache[int, tuple[tuple[Any, ...], StoredResponse]] = LRUCache(_MEMO_ENTRIES)
+        self._memo: LRUCache[int, tuple[tuple[Any, ...], StoredResponse, Prepared]] = LRUCache(_MEMO_ENTRIES)
 
-    def get(self, entry_id: int, columns: tuple[Any, ...]) -> StoredResponse:
-        """`columns`: key, body_id, length, parts, stale, checksum, head. Raises StoreError where they are damaged."""
+    def get(self, entry_id: int, columns: tuple[Any, ...]) -> tuple[StoredResponse, Prepared]:
+        """The stored response, and what the hot path has made of it, which is worth as much.
+
+        `columns`: key, body_id, length, parts, stale, checksum, head. Raises StoreError where they are damaged.
+        """
         known = self._memo.get(entry_id)
         if known is not None and known[0] == columns:
-            return known[1]
+            return known[1], known[2]
         key, body_id, length, parts, stale, checksum, head = columns
         if head_checksum(key, body_id, length, parts, head) != checksum:
             raise StoreError("a stored head is damaged")
@@ -104,9 +108,10 @@ class Decoded:
             parts=parts,
             forced_stale=bool(stale),
         )
+        prepared = Prepared()
         if len(head) <= _MEMO_HEAD_BYTES:
-            self._memo[entry_id] = (columns, stored)
-        return stored
+            self._memo[entry_id] = (columns, stored, prepared)
+        return stored, prepared
 
 
 def variant_key(stored: StoredResponse) -> str:

@@ -15,6 +15,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
+from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.absent import Absent
 from cacheproxy.store.changes import Changes
 from cacheproxy.store.codec import Decoded
@@ -191,17 +192,19 @@ class DiskTier:
         if self._removed.has(key, entry_id, variant):
             return None
         try:
-            stored = self._decoded.get(entry_id, row[:7])
-            stored = self._removed.current(entry_id) or stored
-            if self._removed.is_stale(entry_id):
-                stored = stored.stale()
+            stored, prepared = self._decoded.get(entry_id, row[:7])
+            newer = self._removed.current(entry_id)
+            if newer is not None or self._removed.is_stale(entry_id):
+                stored, prepared = newer or stored, Prepared()
+                if self._removed.is_stale(entry_id):
+                    stored = stored.stale()
             if length == 0 and not parts:
                 return Candidate(stored, MemoryBody(b""), "disk")
             if data is None or len(data) != length:
                 return Candidate(stored, self.body_of(stored), "disk")
             if row_checksum(body_id, 0, data) != checksum:
                 raise StoreError("a stored body is damaged")
-            return Candidate(stored, MemoryBody(data), "disk")
+            return Candidate(stored, MemoryBody(data), "disk", prepared)
         except StoreError as error:
             log.warning("%s: %s; it is dropped", str(key).partition("?")[0], error)
             self._recorder.store_failed("checksum")

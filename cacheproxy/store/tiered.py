@@ -58,14 +58,20 @@ class TieredStore:
     def _together(self, key: str, from_disk: Sequence[Candidate]) -> Sequence[Candidate]:
         # Only now: memory may have changed while the disk was asked.
         in_memory = self._memory.find(key)
+        if not in_memory and len(from_disk) == 1:
+            # The usual case, as below.
+            self._promote(from_disk[0])
+            return from_disk
         known = {candidate.stored.entry_id for candidate in in_memory}
         added = [candidate for candidate in from_disk if candidate.stored.entry_id not in known]
         for candidate in added:
-            if isinstance(candidate.body, MemoryBody) and candidate.body.available > self._memory.object_bytes:
-                continue
-            self._memory.put(Candidate(candidate.stored, candidate.body, "memory"))
+            self._promote(candidate)
         found = sorted((*in_memory, *added), key=lambda one: one.stored.entry_id)
         return tuple(found[-MAX_VARIANTS:])
+
+    def _promote(self, candidate: Candidate) -> None:
+        if not isinstance(candidate.body, MemoryBody) or candidate.body.available <= self._memory.object_bytes:
+            self._memory.put(Candidate(candidate.stored, candidate.body, "memory"))
 
     def begin(
         self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
