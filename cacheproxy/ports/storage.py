@@ -39,14 +39,14 @@ class Prepared:
         self.others: dict[Any, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Candidate:
     """A stored response with its body, as a look-up finds it."""
 
     stored: StoredResponse
     body: BodySource
     tier: str
-    prepared: Prepared = field(default_factory=Prepared, compare=False, repr=False)
+    prepared: Prepared = field(default_factory=Prepared, repr=False)
 
 
 class BodyWriter(Protocol):

@@ -95,6 +95,10 @@ class MemoryTier:
         except KeyError:
             return
 
+    def has_room(self, body_bytes: int) -> bool:
+        """Whether an entry with such a body would push nothing out."""
+        return bool(self._entries.currsize + body_bytes + 2 * _OVERHEAD_BYTES <= self._entries.maxsize)
+
     def put(self, candidate: Candidate) -> None:
         """Add or replace an entry; what is too large for the tier is left out."""
         entry_id = candidate.stored.entry_id

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from fnmatch import translate
 
 from cacheproxy.caching.entry import StoredResponse
@@ -21,6 +20,9 @@ from cacheproxy.store.memory import MemoryBody, MemoryTier, weigh
 log = logging.getLogger("cacheproxy")
 
 
+_LEAST_READ_ONCE = 64
+
+
 class TieredStore:
     """Memory in front of an optional disk tier."""
 
@@ -29,6 +31,8 @@ class TieredStore:
         self._disk = disk
         self._max_object_bytes = max_object_bytes
         self._last_entry_id = 0
+        # Entries read from disk and not kept, the first to be forgotten first: as many as memory holds.
+        self._read_once: dict[int, None] = {}
 
     def lookup_memory(self, key: str) -> Sequence[Candidate]:
         """The stored responses of `key` in memory."""
@@ -70,8 +74,22 @@ class TieredStore:
         return tuple(found[-MAX_VARIANTS:])
 
     def _promote(self, candidate: Candidate) -> None:
-        if not isinstance(candidate.body, MemoryBody) or candidate.body.available <= self._memory.object_bytes:
-            self._memory.put(Candidate(candidate.stored, candidate.body, "memory"))
+        """Keep in memory what was read from disk: where there is room, else at its second use within a while.
+
+        Otherwise whoever reads everything once would push out what is asked for again and again.
+        """
+        memory, entry_id = self._memory, candidate.stored.entry_id
+        body_bytes = candidate.body.available if isinstance(candidate.body, MemoryBody) else 0
+        if body_bytes > memory.object_bytes:
+            return
+        if entry_id in self._read_once:
+            del self._read_once[entry_id]
+        elif not memory.has_room(body_bytes):
+            if len(self._read_once) >= max(_LEAST_READ_ONCE, len(memory)):
+                del self._read_once[next(iter(self._read_once))]
+            self._read_once[entry_id] = None
+            return
+        memory.put(Candidate(candidate.stored, candidate.body, "memory"))
 
     def begin(
         self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False
@@ -172,7 +190,7 @@ class TieredStore:
             if candidate.stored.entry_id in chosen:
                 self._memory.drop(candidate.stored.entry_id)
                 if soft and self._disk is None:
-                    self._memory.put(replace(candidate, stored=candidate.stored.stale()))
+                    self._memory.put(Candidate(candidate.stored.stale(), candidate.body, candidate.tier))
         if self._disk is not None:
             if soft:
                 await self._disk.changes.mark_stale(list(chosen))
