@@ -102,7 +102,7 @@ class ParseMemo:
         self.longest = min(_LONGEST_BYTES, limits.head_bytes)
         self.lines: BoundedMemo[LineFacts] = BoundedMemo(limit_bytes // 2, 800, 4)
         self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes // 2, 2000, 6)
-        self._last: FieldFacts | None = None
+        self._last: tuple[bytes, LineFacts, FieldFacts] | None = None
         self.lookups = 0
         self.misses = 0
 
@@ -113,15 +113,12 @@ class ParseMemo:
 
     def known_head(self, data: bytes) -> RequestHead | None:
         """The head of a request in `data`, empty line included, if both its parts are known."""
+        if self._last is not None and data == self._last[0]:
+            # What the hot path has just parsed and would not answer.
+            return self._last[1].head.with_fields(self._last[2].received)
         at = data.find(b"\r\n") + 2
-        line = self.lines.get(data[:at])
-        if line is None:
-            return None
-        facts = self.blocks.get(data[at:])
-        if facts is None and self._last is not None and data.endswith(self._last.raw, at):
-            # What the hot path has just parsed and would not answer; equal, not only the same end.
-            facts = self._last if len(data) - at == len(self._last.raw) else None
-        return None if facts is None else line.head.with_fields(facts.received)
+        line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
+        return None if line is None or facts is None else line.head.with_fields(facts.received)
 
     def learn(
         self, data: bytes, line: LineFacts | None = None, facts: FieldFacts | None = None
@@ -139,10 +136,10 @@ class ParseMemo:
             return None
         # Only now: neither half is remembered of a request that is refused for the other.
         if line is None:
-            self.lines.put(data[:at], new_line)
+            self.lines.offer(data[:at], new_line)
         if facts is None:
-            self._last = new_facts
             self.blocks.offer(new_facts.raw, new_facts)
+        self._last = data, new_line, new_facts
         return new_line, new_facts
 
     def _parse_line(self, raw: bytes) -> LineFacts | None:

@@ -72,7 +72,8 @@ class AccessLog:
         self._handler.setFormatter(logging.Formatter("%(message)s"))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         self._with_query = with_query
-        self._lines: list[str] = []
+        # Exchanges become lines when they are written, many at once.
+        self._lines: list[str | ExchangeRecord] = []
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
         self._is_closed = False
@@ -80,7 +81,7 @@ class AccessLog:
 
     def record(self, exchange: ExchangeRecord) -> None:
         """Add a line. Where the file cannot keep up, lines are dropped and the log says how many."""
-        self._add(format_line(exchange, with_query=self._with_query))
+        self._add(exchange)
 
     def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
         """The parts of a line that `repeat` writes again and again."""
@@ -103,7 +104,7 @@ class AccessLog:
         """Add lines that another process has formatted."""
         self._add(lines)
 
-    def _add(self, line: str) -> None:
+    def _add(self, line: str | ExchangeRecord) -> None:
         if len(self._lines) >= MAX_BUFFERED_LINES:
             self._dropped += 1
             return
@@ -120,11 +121,17 @@ class AccessLog:
             return
         lines, self._lines = self._lines, []
         self._is_writing = True
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, "".join(lines))
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, lines)
         future.add_done_callback(self._written)
 
-    def _write(self, text: str) -> None:
-        self._handler.emit(logging.makeLogRecord({"msg": text}))
+    def _text(self, lines: Sequence[str | ExchangeRecord]) -> str:
+        with_query = self._with_query
+        return "".join(
+            [one if isinstance(one, str) else format_line(one, with_query=with_query) for one in lines]
+        )
+
+    def _write(self, lines: Sequence[str | ExchangeRecord]) -> None:
+        self._handler.emit(logging.makeLogRecord({"msg": self._text(lines)}))
 
     def _written(self, future: asyncio.Future[None]) -> None:
         self._is_writing = False
@@ -147,7 +154,7 @@ class AccessLog:
             self._timer.cancel()
         lines, self._lines = self._lines, []
         if lines:
-            self._thread.submit(self._write, "".join(lines))
+            self._thread.submit(self._write, lines)
         self._thread.submit(self._handler.close)
         self._thread.shutdown(wait=True)
 
@@ -162,7 +169,7 @@ class RelayedAccessLog(AccessLog):
     def _flush(self) -> None:
         self._timer = None
         lines, self._lines = self._lines, []
-        if lines and not self._send("".join(lines)):
+        if lines and not self._send(self._text(lines)):
             log.warning("%d lines of the access log were dropped", self._dropped + len(lines))
             self._dropped = 0
 
