@@ -42,12 +42,19 @@ class Flight:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.outcome: asyncio.Future[FlightOutcome] = asyncio.get_running_loop().create_future()
+        self._future: asyncio.Future[FlightOutcome] | None = None
         self.waiters = 0
         self.has_initiator = True
         self.is_doomed = False
         self.is_shareable = False
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def outcome(self) -> asyncio.Future[FlightOutcome]:
+        """Made when it is first wanted: most fetches of the direct path are nobody else's business."""
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        return self._future
 
     async def wait(self) -> FlightOutcome:
         """The outcome, for somebody who did not start the flight."""
@@ -150,6 +157,9 @@ class Flights:
     def settle(self, flight: Flight, outcome: FlightOutcome, mark: str | None = None) -> None:
         """The head of a flight is judged; `mark` is what is not waited for again where it is for one alone."""
         self._forget_pending(flight)
+        if flight.task is None and not flight.waiters:
+            # A fetch of the direct path for which nobody waited.
+            return
         # Only where somebody waited in vain: most that is not shared is asked for by one.
         if isinstance(outcome, Private) and flight.is_shareable and flight.waiters and mark is not None:
             self._unshareable.add(mark)

@@ -44,11 +44,12 @@ def connection_options(fields: Fields) -> frozenset[str]:
     names = fields.names()
     if "connection" not in names and "proxy-connection" not in names:
         return _NO_OPTIONS
-    options: set[str] = set()
-    for name in ("connection", "proxy-connection"):
-        for line in fields.all(name):
-            options.update(member.lower() for member in split_list(line))
-    return frozenset(options)
+    lines = (*fields.all("connection"), *fields.all("proxy-connection"))
+    return (_known_options if sum(map(len, lines)) <= _MEMO_LENGTH else _options)(lines)
+
+
+def _options(lines: tuple[str, ...]) -> frozenset[str]:
+    return frozenset([member.lower() for line in lines for member in split_list(line)])
 
 
 def end_to_end(fields: Fields) -> Fields:
@@ -68,6 +69,7 @@ def end_to_end(fields: Fields) -> Fields:
 
 
 _MEMO_LENGTH = 256
+_known_options = lru_cache(maxsize=1024)(_options)
 _MEMO_NAMES = 40
 
 
@@ -79,7 +81,7 @@ def _staying(names: tuple[str, ...], options: frozenset[str]) -> frozenset[str]:
 @lru_cache(4096)
 def _staying_of(names: tuple[str, ...], connection: tuple[str, ...]) -> frozenset[str]:
     """The names among `names` that are not passed on. Clients and origins have few sets of names."""
-    return _staying(names, frozenset(member.lower() for line in connection for member in split_list(line)))
+    return _staying(names, _options(connection))
 
 
 def is_hop_by_hop(name: str, drop: frozenset[str] = HOP_BY_HOP) -> bool:

@@ -97,6 +97,8 @@ def timeouts_for(target: TargetUri, rules: Sequence[Rule], default: Timeouts) ->
         if rule.content_type is None and rule.applies(target):
             first_byte = rule.first_byte_timeout_s if first_byte is None else first_byte
             idle = rule.idle_timeout_s if idle is None else idle
+    if first_byte is None and idle is None:
+        return default
     return Timeouts(
         default.first_byte_s if first_byte is None else first_byte, default.idle_s if idle is None else idle
     )

@@ -303,7 +303,7 @@ class ClientConnection(RequestHandler):
 
     def may_keep_alive(self, request: RequestHead) -> bool:
         """Whether another request may follow this one."""
-        if self.inlet.is_stopping or self.inlet.is_finished or not wants_keep_alive(request):
+        if not self.inlet.may_go_on or not wants_keep_alive(request):
             return False
         body = self._body
         if body is None or body.decoder.is_complete:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
-from cacheproxy.http.message import RequestHead, ResponseHead
+from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange
 from cacheproxy.server.answer_head import WireHead, framed_head, wire_head
@@ -36,9 +36,6 @@ class Client(Protocol):
 
     def ended(self) -> None:
         """It has ended, and is counted."""
-
-    def may_keep_alive(self, request: RequestHead) -> bool:
-        """Whether another request may follow."""
 
     def send_interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx head."""
@@ -139,14 +136,15 @@ class DirectReply:
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""
-        head = wire_head(answer, self._request, may_keep_alive=self._to.may_keep_alive(self._request))
+        head = wire_head(answer, self._request, may_keep_alive=self._to.inlet.may_go_on)
         self._describe(answer.head)
         self._to.outlet.write(head.data + answer.content if head.has_body else head.data)
         self._when_drained(self._finish)
 
     def open(self, head: ResponseHead, length: int | None) -> None:
         """The answer's head."""
-        keep = self._to.may_keep_alive(self._request)
+        # What the client says of its connection allowed the direct path.
+        keep = self._to.inlet.may_go_on
         self._framed = framed = framed_head(head, length, self._request, may_keep_alive=keep)
         self._describe(head)
         self._to.outlet.write(framed.data)

@@ -51,6 +51,11 @@ class Inlet:
         """Whether no further request can come: the client has ended, and nothing is left to read."""
         return self.has_eof and not len(self._reader)
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether, for all that is known here, another request may follow."""
+        return not self.is_stopping and (not self.has_eof or len(self._reader) > 0)
+
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
         self._reader.feed(data)
