@@ -55,36 +55,23 @@ def _field_lines(lines: list[str], limits: HeadLimits) -> list[FieldLine]:
     for line in lines:
         if len(line) > limits.field_bytes:
             raise OverflowError(f"a field is longer than {limits.field_bytes} bytes")
-        found.append(_field_line(line)[0])
+        match = _FIELD_LINE.match(line)
+        if match is None:
+            raise SyntaxFault(_what_is_wrong(line))
+        found.append((match.group(1), match.group(2).strip(" \t")))
     return found
 
 
-def _field_line(line: str) -> tuple[FieldLine, tuple[str, tuple[str]]]:
-    """A line, and its entry in the index of `Fields`. Raises SyntaxFault."""
-    match = _FIELD_LINE.match(line)
-    if match is None:
-        raise SyntaxFault(_what_is_wrong(line))
-    name, value = match.group(1), match.group(2).strip(" \t")
-    return (name, value), (name.lower(), (value,))
-
-
-# Much of what origins send they send again and again.
-_known_line = lru_cache(maxsize=4096)(_field_line)
+# Status lines and Hosts longer than this are not remembered.
 _KNOWN_LENGTH = 256
 
 
-def _response_fields(lines: list[str], limits: HeadLimits) -> Fields:
-    if len(lines) > limits.fields:
-        raise OverflowError(f"more than {limits.fields} fields")
-    found: list[FieldLine] = []
-    entries: list[tuple[str, tuple[str]]] = []
-    for text in lines:
-        if len(text) > _KNOWN_LENGTH:
-            return Fields(_field_lines(lines, limits))
-        line, entry = _known_line(text)
-        found.append(line)
-        entries.append(entry)
-    return Fields.indexed(found, entries)
+def _fields(block: str, limits: HeadLimits) -> Fields:
+    if not block:
+        return Fields()
+    plain = parse_plain_fields(block + "\r\n", limits)
+    # One line after the other, to say what is wrong.
+    return Fields(_field_lines(block.split("\r\n"), limits)) if plain is None else Fields.indexed(*plain)
 
 
 def _what_is_wrong(line: str) -> str:
@@ -120,7 +107,7 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
 def parse_request_fields(block: str, limits: HeadLimits) -> Fields:
     """The fields of a request from its lines without the last CRLF. Raises ClientError, always closing."""
     try:
-        return Fields(_field_lines(block.split("\r\n") if block else [], limits))
+        return _fields(block, limits)
     except SyntaxFault as fault:
         raise ClientError(400, str(fault), close=True) from None
     except OverflowError as overflow:
@@ -200,7 +187,7 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     line, _, block = text.partition("\r\n")
     status, phrase, version = (_known_status if len(line) <= _KNOWN_LENGTH else _status_line)(line)
     try:
-        fields = _response_fields(block.split("\r\n"), limits) if block else Fields()
+        fields = _fields(block, limits)
     except OverflowError as overflow:
         raise SyntaxFault(str(overflow)) from None
     return ResponseHead(status, phrase, fields, version)

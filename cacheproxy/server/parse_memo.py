@@ -35,13 +35,13 @@ V = TypeVar("V")
 
 
 class LineFacts:
-    """A request line `GET|HEAD absolute-form HTTP/1.1`: the head without its fields, and the cache key."""
+    """A request line `GET|HEAD absolute-form HTTP/1.1`: its head, which has no fields, and the cache key."""
 
     __slots__ = ("head", "is_get", "key", "origin")
 
     def __init__(self, head: RequestHead) -> None:
         assert head.target is not None
-        self.head = head.with_fields(_NO_FIELDS)
+        self.head = head
         self.key = cache_key(head.target)
         self.origin: Origin = head.target.origin
         self.is_get = head.method == "GET"
