@@ -17,7 +17,7 @@ from cacheproxy.caching.storing import Store
 from cacheproxy.engine.assembled import AssembledBody, AssemblyReader, as_candidate
 from cacheproxy.engine.assembly import Assembly, FetchPart, Part, union
 from cacheproxy.engine.known_bodies import KnownBodies, is_wrong
-from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Plan, Private, Restart
+from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Plan, Private, Restart, task_name
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.spool import Spool
 from cacheproxy.errors import CacheproxyError, ClientGone, UpstreamError
@@ -152,7 +152,7 @@ class Fillings:
         if facts.digests and not is_part:
             part.promised = facts, Verifier(facts.digests)
         reader = AssemblyReader(assembly, start, end, self.fetcher(plan)) if has_reader else None
-        part.task = self._tasks.spawn(_task_name(plan.key), self._fill(assembly, part, response, writer))
+        part.task = self._tasks.spawn(task_name(plan.key), self._fill(assembly, part, response, writer))
         reason = Reason.STORED if writer is not None else Reason.TOO_LARGE
         if response.is_close_delimited:
             reason = Reason.UNDELIMITED
@@ -199,7 +199,7 @@ class Fillings:
                     )
                 )
             response.close()
-            name = _task_name(assembly.key)
+            name = task_name(assembly.key)
             await asyncio.shield(self._keeping.spawn(name, self._settle(assembly, part, writer)))
 
     async def _settle(self, assembly: Assembly, part: Part, writer: BodyWriter | None) -> None:
@@ -257,7 +257,7 @@ class Fillings:
     def fetch_part(self, assembly: Assembly, start: int, end: int | None, plan: Plan) -> Part:
         """Fetch bytes `start` to `end` of what `assembly` holds the rest of."""
         part = self._part(assembly, start, end, keep_bytes=0)
-        part.task = self._tasks.spawn(_task_name(plan.key), self._run_part(assembly, part, plan))
+        part.task = self._tasks.spawn(task_name(plan.key), self._run_part(assembly, part, plan))
         return part
 
     async def _run_part(self, assembly: Assembly, part: Part, plan: Plan) -> None:
@@ -275,7 +275,7 @@ class Fillings:
                 part.judged.set_result(None)
                 await self._fill(assembly, part, filling, writer)
                 return
-            log.info("%s: a part does not join what is stored: %s", _task_name(plan.key), verdict.why)
+            log.info("%s: a part does not join what is stored: %s", task_name(plan.key), verdict.why)
             self._end(assembly, part)
             if response.head.status in (200, 206, 416):
                 # What is there cannot be completed any more: nobody may try again and again.
@@ -348,8 +348,3 @@ class Fillings:
             return self.start(plan, response, verdict)
         reason = Reason.AUTHORIZATION if isinstance(verdict, Store) else verdict.reason
         return Private(response, reason, plan.asked_for)
-
-
-def _task_name(key: str) -> str:
-    # Shows in the log when the task fails, so without the query, which may hold secrets.
-    return key.partition("?")[0]

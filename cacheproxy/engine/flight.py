@@ -27,6 +27,7 @@ from cacheproxy.engine.outcome import (
     Private,
     Restart,
     close_outcome,
+    task_name,
 )
 from cacheproxy.engine.parts import Parts
 from cacheproxy.errors import CacheproxyError, UpstreamError
@@ -107,11 +108,6 @@ class Begun:
             self.flights.settle(self.flight, Restart(discard=False))
 
 
-def _task_name(plan: Plan) -> str:
-    # Shows in the log when the task fails, so without the query, which may hold secrets.
-    return plan.key.partition("?")[0]
-
-
 def _mark(plan: Plan) -> str:
     # That a part cannot be shared says nothing about the whole.
     return f"{plan.key} range" if "range" in plan.request.fields else plan.key
@@ -141,7 +137,7 @@ class Flights:
         flight.is_shareable = shareable
         if shareable and plan.key not in self._pending and _mark(plan) not in self._unshareable:
             self._pending[plan.key] = flight
-        flight.task = self._tasks.spawn(_task_name(plan), self._run(flight, plan))
+        flight.task = self._tasks.spawn(task_name(plan.key), self._run(flight, plan))
         return flight
 
     # fetches of the direct path
@@ -174,7 +170,7 @@ class Flights:
             self.settle(flight, outcome)
             return outcome
         assert plan is not None
-        flight.task = self._tasks.spawn(_task_name(plan), self._run(flight, plan, begun))
+        flight.task = self._tasks.spawn(task_name(plan.key), self._run(flight, plan, begun))
         return await flight.lead()
 
     def adopt(self, plan: Plan, response: UpstreamResponse, verdict: Store) -> Filling:

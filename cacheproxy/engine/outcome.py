@@ -107,3 +107,8 @@ async def close_outcome(outcome: FlightOutcome) -> None:
         outcome.response.close()
     elif isinstance(outcome, Filling) and outcome.reader is not None:
         await outcome.reader.aclose()
+
+
+def task_name(key: str) -> str:
+    """What a task for `key` is called: it shows in the log, so without the query, which may hold secrets."""
+    return key.partition("?")[0]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from cacheproxy.errors import ClientError, ClientGone
+from cacheproxy.errors import CacheproxyError, ClientError, ClientGone
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.server.request_reader import BodyDecoder
+
+_LITTLE_BYTES = 128 * 1024
+_DROP_S = 2.0
 
 
 class ClientBody:
@@ -48,3 +51,19 @@ class ClientBody:
                 and self._received < self._waited_s * self._options.body_rate
             ):
                 raise ClientError(408, "the request's body arrives too slowly", close=True)
+
+    @property
+    def is_nearly_read(self) -> bool:
+        """Whether the rest is worth reading: more than a little costs less to close over."""
+        left = self.decoder.left
+        return self.decoder.is_complete or (left is not None and left <= _LITTLE_BYTES)
+
+    async def drop_rest(self) -> bool:
+        """Read what is left and drop it; False where that takes too long."""
+        try:
+            async with asyncio.timeout(_DROP_S):
+                while not self.decoder.is_complete:
+                    await self.read()
+        except (TimeoutError, CacheproxyError):
+            return False
+        return True

@@ -24,15 +24,13 @@ from cacheproxy.server.answer_head import wants_keep_alive
 from cacheproxy.server.client_body import ClientBody
 from cacheproxy.server.direct import DirectReply
 from cacheproxy.server.failures import answer_to, kind_of
-from cacheproxy.server.hijack import carry
+from cacheproxy.server.hijack import carry, reach
 from cacheproxy.server.hot_path import Plain, Verdict
-from cacheproxy.server.inlet import READ_AHEAD_BYTES, Inlet
+from cacheproxy.server.inlet import Inlet
 from cacheproxy.server.options import Services
 from cacheproxy.server.outlet import Outlet
 
 log = logging.getLogger("cacheproxy")
-
-_LINGER_S = 2.0
 
 
 class ClientConnection(RequestHandler):
@@ -287,7 +285,7 @@ class ClientConnection(RequestHandler):
                 begun.close()
         self._final_sent = True
         keep = await self.outlet.send(answer, request, may_keep_alive=self.may_keep_alive(request))
-        return keep and await self._rest_of_body_read()
+        return keep and await self._body_is_over()
 
     async def _answer_error(self, error: CacheproxyError, request: RequestHead | None) -> bool:
         record = self.outlet.record
@@ -299,29 +297,16 @@ class ClientConnection(RequestHandler):
             record.tag = "TCP_DENIED"
         self._final_sent = True
         keep = request is not None and self.may_keep_alive(request)
-        return await self.outlet.send(answer, request, may_keep_alive=keep) and await self._rest_of_body_read()
+        return await self.outlet.send(answer, request, may_keep_alive=keep) and await self._body_is_over()
 
     def may_keep_alive(self, request: RequestHead) -> bool:
         """Whether another request may follow this one."""
         if not self.inlet.may_go_on or not wants_keep_alive(request):
             return False
-        body = self._body
-        if body is None or body.decoder.is_complete:
-            return True
-        # A little of an unwanted body is read and dropped; more than that costs less to close over.
-        return body.decoder.left is not None and body.decoder.left <= READ_AHEAD_BYTES
+        return self._body is None or self._body.is_nearly_read
 
-    async def _rest_of_body_read(self) -> bool:
-        body = self._body
-        if body is None or body.decoder.is_complete:
-            return True
-        try:
-            async with asyncio.timeout(_LINGER_S):
-                while await body.read():
-                    pass
-        except (TimeoutError, CacheproxyError):
-            return False
-        return True
+    async def _body_is_over(self) -> bool:
+        return self._body is None or await self._body.drop_rest()
 
     def send_interim(self, head: ResponseHead) -> None:
         if self.outlet.is_open and not self._final_sent and not self.outlet.is_paused:
@@ -329,39 +314,20 @@ class ClientConnection(RequestHandler):
             self.outlet.write(head.with_fields(fields).wire())
 
     async def _linger(self) -> None:
-        """Close so that the last answer is not lost to a reset: end our side, drop what still comes."""
-        transport = self.transport
-        if transport is None:
-            return
-        try:
-            if not self.inlet.has_eof and transport.can_write_eof():
-                transport.write_eof()
-            async with asyncio.timeout(_LINGER_S):
-                await self.inlet.drop_rest()
-        except (TimeoutError, OSError):
-            return
+        if self.transport is not None:
+            await self.inlet.linger(self.transport)
 
     # tunnels
 
     async def _connect(self, request: RequestHead) -> None:
         record = self.outlet.record
         record.reason, record.tag = Reason.TUNNEL, "TCP_TUNNEL"
-        try:
-            if not request_framing(request).is_empty:
-                raise ClientError(400, "CONNECT has no body (RFC 9110 section 9.3.6)", close=True)
-            destination = await self._services.open_tunnel(request, self._client)
-        except CacheproxyError as error:
-            # RFC 9931: what follows a refused CONNECT may be meant for the destination; never parse it.
-            record.reason = kind_of(error)
-            answer = answer_to(error, request, format_date(self._services.clock.wall()))
-            if answer.head.status == 403:
-                record.tag = "TCP_DENIED"
-            await self.outlet.send(answer, request, may_keep_alive=False)
-            return
-        try:
-            await self._tunnel(destination, record)
-        finally:
-            destination.close()
+        destination = await reach(request, self._client, self.outlet, self._services)
+        if destination is not None:
+            try:
+                await self._tunnel(destination, record)
+            finally:
+                destination.close()
 
     async def _tunnel(self, destination: socket.socket, record: ExchangeRecord) -> None:
         # Answers to earlier, pipelined requests go first.

@@ -6,12 +6,33 @@ import asyncio
 import os
 import socket
 
-from cacheproxy.errors import ClientGone
+from cacheproxy.errors import CacheproxyError, ClientError, ClientGone
+from cacheproxy.http.dates import format_date
+from cacheproxy.http.framing import request_framing
+from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import ExchangeRecord
+from cacheproxy.server.failures import answer_to, kind_of
 from cacheproxy.server.options import Services
+from cacheproxy.server.outlet import Outlet
 from cacheproxy.tunnel.relay import RelayCount, relay
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+async def reach(request: RequestHead, client: str, outlet: Outlet, services: Services) -> socket.socket | None:
+    """A connection to what CONNECT names; None where the client has been told why there is none."""
+    try:
+        if not request_framing(request).is_empty:
+            raise ClientError(400, "CONNECT has no body (RFC 9110 section 9.3.6)", close=True)
+        return await services.open_tunnel(request, client)
+    except CacheproxyError as error:
+        # RFC 9931: what follows a refused CONNECT may be meant for the destination; never parse it.
+        outlet.record.reason = kind_of(error)
+        answer = answer_to(error, request, format_date(services.clock.wall()))
+        if answer.head.status == 403:
+            outlet.record.tag = "TCP_DENIED"
+        await outlet.send(answer, request, may_keep_alive=False)
+        return None
 
 
 async def carry(

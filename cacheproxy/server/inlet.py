@@ -15,6 +15,7 @@ from cacheproxy.server.request_reader import RequestReader
 
 READ_AHEAD_BYTES = 128 * 1024
 _LINGER_BYTES = 1024 * 1024
+_LINGER_S = 2.0
 
 
 class Inlet:
@@ -189,10 +190,16 @@ class Inlet:
         """Everything unread, for a tunnel."""
         return self._reader.take_rest()
 
-    async def drop_rest(self) -> None:
-        """Read and drop until the client ends, within a limit."""
+    async def linger(self, transport: asyncio.Transport) -> None:
+        """Close so that the last answer is not lost to a reset: end our side, drop what still comes."""
         dropped = 0
-        while dropped < _LINGER_BYTES:
-            dropped += len(self._reader.take_rest())
-            if not await self.more():
-                return
+        try:
+            if not self.has_eof and transport.can_write_eof():
+                transport.write_eof()
+            async with asyncio.timeout(_LINGER_S):
+                while dropped < _LINGER_BYTES:
+                    dropped += len(self._reader.take_rest())
+                    if not await self.more():
+                        return
+        except (TimeoutError, OSError):
+            return
