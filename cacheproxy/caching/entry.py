@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cacheproxy.caching.age import corrected_initial_age
@@ -22,8 +21,7 @@ class Timing(NamedTuple):
     response_time: float
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
+class StoredResponse(NamedTuple):
     """A stored response's head, its place in the cache and its timing. The body is `body_id`'s."""
 
     key: str
@@ -117,14 +115,14 @@ class StoredResponse:
         self, entry_id: int, body_id: int, length: int | None, held: Extents | None = None
     ) -> StoredResponse:
         """The same response, its body placed."""
-        return replace(self, entry_id=entry_id, body_id=body_id, length=length, held=held)
+        return self._replace(entry_id=entry_id, body_id=body_id, length=length, held=held)
 
     def with_codings(self, asked_for: tuple[str, ...]) -> StoredResponse:
         """The same response, fetched with these codings asked for; where it came uncoded that says nothing."""
         if not asked_for or "content-encoding" not in self.fields:
             return self
-        return replace(self, asked_for=asked_for)
+        return self._replace(asked_for=asked_for)
 
     def stale(self) -> StoredResponse:
         """The same response, to be validated before its next use (soft purge, RFC 9111 §4.3.5)."""
-        return replace(self, forced_stale=True)
+        return self._replace(forced_stale=True)

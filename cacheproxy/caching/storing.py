@@ -44,6 +44,8 @@ UNDERSTOOD_STATUSES = frozenset(
 )
 # What says how long and for whom a response may be kept: without them it would look fresher than it is.
 _ALWAYS_KEPT = frozenset({"age", "cache-control", "date", "expires", "vary"})
+# Besides those, what a stored response's lifetime and overrides are worked out from.
+_SAYS_HOW_LONG = frozenset({"last-modified", "pragma", "content-type", "etag"})
 COOKIE_FIELDS = frozenset({"set-cookie", "set-cookie2"})
 
 
@@ -107,9 +109,12 @@ def decide(
         return DoNotStore(reason)
     kept = kept_fields(response.fields, stored.directives, options)
     if kept is not response.fields:
-        stored = StoredResponse.build(
-            stored.key, stored.nominated, stored.variant, response.with_fields(kept), timing, options
-        )
+        if _SAYS_HOW_LONG.isdisjoint(response.fields.names() - kept.names()):
+            stored = stored._replace(fields=kept)
+        else:
+            stored = StoredResponse.build(
+                stored.key, stored.nominated, stored.variant, response.with_fields(kept), timing, options
+            )
     return _worth_storing(stored)
 
 

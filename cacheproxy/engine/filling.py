@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import KeysView
-from dataclasses import replace
 
 from cacheproxy.caching import combining, storing
 from cacheproxy.caching.abandonment import worth_finishing
@@ -231,14 +230,14 @@ class Fillings:
             return
         if is_whole:
             # Parts of it were published already, under the same entry.
-            assembly.stored = replace(stored, length=spool.received)
+            assembly.stored = stored._replace(length=spool.received)
         count = await writer.flush()
         if not count or assembly.is_doomed:
             return
         held = union(assembly, Slice(part.start, part.start + count))
         stored = assembly.stored
         is_complete = stored.length is not None and covers(held, Slice(0, stored.length))
-        candidate = await self._parts.store.keep_part(replace(stored, held=None if is_complete else held))
+        candidate = await self._parts.store.keep_part(stored._replace(held=None if is_complete else held))
         if candidate is None or (is_complete and not await self.known.has_its_digests(candidate)):
             return
         assembly.held, assembly.body, assembly.is_committed = held, candidate.body, is_complete
@@ -324,7 +323,7 @@ class Fillings:
             self._parts.store.invalidate(assembly.key)
             self.invalidate(assembly.key)
         if stored.length is None and verdict.complete is not None:
-            stored = replace(stored, length=verdict.complete)
+            stored = stored._replace(length=verdict.complete)
         part.is_shared = update is Update.APPLY and not response.is_private_connection
         writer = None
         if part.is_shared and not assembly.is_doomed:

@@ -112,9 +112,11 @@ class KnownBodies:
 
     def put(self, plan: Plan, response: UpstreamResponse, stored: StoredResponse, content: bytes) -> Filling:
         """Store a body that came with its head, if it has the digests that it must have: nobody needs to wait."""
-        facts = self.facts(plan, response)
-        if facts.digests:
-            verifier = Verifier(facts.digests)
+        target = plan.request.target
+        path = "" if target is None else target.path_and_query.partition("?")[0]
+        digests = expected_digests(response.head, path)
+        if digests:
+            verifier = Verifier(digests)
             verifier.update(content)
             if is_wrong(plan.key, verifier):
                 candidate = Candidate(stored, _Content(content), "flight")

@@ -6,27 +6,33 @@ _GENERATION = 16_384
 
 
 class Absent:
-    """Within bounds: two generations, of which the older is forgotten. A look-up is told of with `ask` and `answered`."""
+    """Within bounds: two generations, of which the older is forgotten. Every look-up is told of."""
 
     def __init__(self) -> None:
         # Hashes, which are random from start to start: a key takes 64 bytes, however long it is.
         self._young: set[int] = set()
         self._old: set[int] = set()
-        self._asking: set[str] = set()
+        # The look-ups under way that began after the last change of their key.
+        self._asking: dict[str, list[object]] = {}
 
     def __contains__(self, key: str) -> bool:
         mark = hash(key)
         return mark in self._young or mark in self._old
 
-    def ask(self, key: str) -> None:
-        """A look-up begins."""
-        self._asking.add(key)
+    def ask(self, key: str) -> object:
+        """A look-up begins; what `answered` must be given."""
+        token = object()
+        self._asking.setdefault(key, []).append(token)
+        return token
 
-    def answered(self, key: str, *, is_absent: bool) -> None:
-        """It has ended; it says nothing where something was stored meanwhile."""
-        if key not in self._asking:
+    def answered(self, key: str, token: object, *, is_absent: bool) -> None:
+        """It has ended; it says nothing where something was stored since it began."""
+        tokens = self._asking.get(key)
+        if tokens is None or token not in tokens:
             return
-        self._asking.discard(key)
+        tokens.remove(token)
+        if not tokens:
+            del self._asking[key]
         if is_absent:
             if len(self._young) >= _GENERATION:
                 self._old, self._young = self._young, set()
@@ -37,4 +43,4 @@ class Absent:
         mark = hash(key)
         self._young.discard(mark)
         self._old.discard(mark)
-        self._asking.discard(key)
+        self._asking.pop(key, None)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.errors import StoreError
+from cacheproxy.store.absent import Absent
 from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order, Row
 from cacheproxy.store.codec import encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
@@ -34,14 +35,14 @@ class Changes:
         ranking: Callable[[], Ranking],
         writer: Callable[[], WriteQueue],
         last_entry_id: Callable[[], int],
-        stored: Callable[[str], None],
+        absent: Absent,
     ) -> None:
         self._removed = removed
         self._in_use = in_use
         self._ranking = ranking
         self._writer = writer
         self._last_entry_id = last_entry_id
-        self._stored = stored
+        self._absent = absent
 
     def publish(
         self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: WriteQueue | None
@@ -51,11 +52,11 @@ class Changes:
         head = encode(stored)
         size = len(head) + len(stored.key) + held_bytes
 
-        self._stored(stored.key)
+        self._absent.stored(stored.key)
 
         def tell(is_committed: bool) -> None:
             # Once more: whoever looked in between has not found it.
-            self._stored(stored.key)
+            self._absent.stored(stored.key)
             settled()
             if not done.done():
                 done.set_result(is_committed)
@@ -80,7 +81,8 @@ class Changes:
 
     def put(self, stored: StoredResponse, content: bytes) -> None:
         """Write a small response; where the disk is behind, what it replaces goes all the same."""
-        self.replace_older(stored)
+        if stored.key not in self._absent:
+            self.replace_older(stored)
         writer = self._writer()
         if not writer.has_room:
             return

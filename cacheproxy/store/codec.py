@@ -19,11 +19,13 @@ _VERSION = 2
 # About 4 KiB each.
 _MEMO_ENTRIES = 4096
 _MEMO_HEAD_BYTES = 2048
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_NO_VARIANT = "[[],[]]"
 
 
 def encode(stored: StoredResponse) -> bytes:
     """The head, variant and timing of a stored response; key, ids and length are columns."""
-    return json.dumps(
+    return _ENCODER.encode(
         [
             _VERSION,
             stored.status,
@@ -34,9 +36,7 @@ def encode(stored: StoredResponse) -> bytes:
             stored.timing.request_time,
             stored.timing.response_time,
             stored.asked_for,
-        ],
-        ensure_ascii=False,
-        separators=(",", ":"),
+        ]
     ).encode()
 
 
@@ -116,7 +116,9 @@ class Decoded:
 
 def variant_key(stored: StoredResponse) -> str:
     """One text for the nominated fields and their values: equal texts are the same variant."""
-    return json.dumps([stored.nominated, stored.variant], ensure_ascii=False, separators=(",", ":"))
+    if not stored.nominated:
+        return _NO_VARIANT
+    return _ENCODER.encode([stored.nominated, stored.variant])
 
 
 def parts_text(stored: StoredResponse) -> str:

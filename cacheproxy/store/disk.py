@@ -70,7 +70,7 @@ class DiskTier:
             lambda: self.ranking,
             lambda: self.writer,
             lambda: self._last_entry_id,
-            self.absent.stored,
+            self.absent,
         )
         self._connections: list[aiosqlite.Connection] = []
         self._reader: DiskReader | None = None
@@ -171,17 +171,23 @@ class DiskTier:
 
     async def lookup(self, key: str) -> list[Candidate]:
         """The stored responses of `key`. Raises StoreError."""
-        return self._candidates(await self._reading().rows_of(key))
+        reader, token = self._reading(), self.absent.ask(key)
+        rows: list[Any] | None = None
+        try:
+            rows = await reader.rows_of(key)
+        finally:
+            self.absent.answered(key, token, is_absent=rows == [])
+        return self._candidates(rows)
 
     def look_up(self, key: str, found: Callable[[list[Candidate] | None], None]) -> None:
         """The same without waiting: `found` is called later, with None where it failed. Raises StoreError."""
 
         def answered(rows: list[Any] | StoreError) -> None:
-            self.absent.answered(key, is_absent=rows == [])
+            self.absent.answered(key, token, is_absent=rows == [])
             found(None if isinstance(rows, StoreError) else self._candidates(rows))
 
-        self._reading().ask(key, answered)
-        self.absent.ask(key)
+        reader, token = self._reading(), self.absent.ask(key)
+        reader.ask(key, answered)
 
     def _candidates(self, rows: list[Any]) -> list[Candidate]:
         return [candidate for row in rows if (candidate := self._candidate(row)) is not None]

@@ -63,7 +63,7 @@ class KeptDisk(DiskTier):
             lambda: self.ranking,
             lambda: self.writer,
             lambda: self._last_entry_id,
-            self.absent.stored,
+            self.absent,
         )
         changes.on_forget_all = lambda: tell("forget_all")
 

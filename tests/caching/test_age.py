@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,7 +64,7 @@ def test_age_is_never_negative_and_grows_with_now(
     stated: int, date: float, sent: float, received: float, now: float, later: float
 ) -> None:
     age = corrected_initial_age(fields(f"Age: {stated}"), date, sent, received)
-    one = replace(stored(), corrected_initial_age=age, timing=Timing(sent, received))
+    one = stored()._replace(corrected_initial_age=age, timing=Timing(sent, received))
     now, later = sorted([now, later])
     assert stated <= age
     assert 0 <= current_age(one, now) <= current_age(one, later)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,10 +57,10 @@ def test_part_fields(start: int, end: int | None, value: str) -> None:
     assert made == fields(f'Accept: x | Range: {value} | If-Range: "1"')
 
 
-HELD = replace(stored(f"{TAG} | {DATE} | {FRESH}", length=100), held=(Slice(0, 10),))
-UNKNOWN = replace(HELD, length=None, held=(Slice(0, 10), Slice(50, 60)))
-DATED = replace(stored(f"{OLD} | {DATE}", length=100), held=(Slice(0, 10),))
-CODED = replace(stored(f"{TAG} | Content-Encoding: gzip", length=100), held=(Slice(0, 10),))
+HELD = stored(f"{TAG} | {DATE} | {FRESH}", length=100)._replace(held=(Slice(0, 10),))
+UNKNOWN = HELD._replace(length=None, held=(Slice(0, 10), Slice(50, 60)))
+DATED = stored(f"{OLD} | {DATE}", length=100)._replace(held=(Slice(0, 10),))
+CODED = stored(f"{TAG} | Content-Encoding: gzip", length=100)._replace(held=(Slice(0, 10),))
 TO_END = "Content-Range: bytes 10-99/100"
 
 
@@ -205,7 +203,7 @@ def test_decide_part(rfc: str, asked: str, text: str, stored_part: tuple[int, in
 def test_what_joins_is_within_what_was_asked(
     first: int, last: int, complete: int, start: int, size: int
 ) -> None:
-    whole = replace(stored(TAG, length=31), held=())
+    whole = stored(TAG, length=31)._replace(held=())
     head = response(f"{TAG} | Content-Range: bytes {first}-{last}/{complete}", 206)
     verdict = judge(whole, start, start + size, head)
     if isinstance(verdict, Joins):

@@ -6,7 +6,6 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -170,7 +169,7 @@ async def test_pinned_stays(fresh: House) -> None:
     house = fresh
     house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
-    pinned = replace(response("http://pinned/"), overrides=PINS)
+    pinned = response("http://pinned/")._replace(overrides=PINS)
     assert await house.put(pinned, content("pinned", 300 * KIB)) is not None
     await fill(house, 400)
     house.forget_memory()
