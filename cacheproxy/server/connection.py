@@ -66,6 +66,7 @@ class ClientConnection(RequestHandler):
             None if services.hot is None else services.hot.memo,
             self._pause_transport_reading,
             self._resume_transport_reading,
+            loop,
         )
         self.affinity = Affinity()
         self._idle_again: asyncio.Future[None] | None = None

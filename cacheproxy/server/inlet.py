@@ -27,11 +27,14 @@ class Inlet:
         memo: ParseMemo | None,
         pause: Callable[[], None],
         resume: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._options = options
         self._reader = RequestReader(options.limits, memo)
         self._pause = pause
         self._resume = resume
+        # Asking for the running loop is a system call each time (getpid, before Python 3.12).
+        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self._is_paused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -142,12 +145,11 @@ class Inlet:
 
     async def _first_byte(self) -> bool:
         """Wait for the first byte of a request; False where the client is done or idle too long."""
-        loop = asyncio.get_running_loop()
         self._wait_idle()
         while not len(self._reader):
             if self.is_stopping or self.has_eof or self._is_overdue:
                 return False
-            self._waiter = loop.create_future()
+            self._waiter = self._loop.create_future()
             self._resume_if_room()
             self.is_idle = True
             try:
@@ -158,10 +160,9 @@ class Inlet:
         return True
 
     def _wait_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.idle_since = loop.time()
+        self.idle_since = self._loop.time()
         if self._timer is None:
-            self._timer = loop.call_at(self.idle_since + self._options.idle_s, self._check_idle)
+            self._timer = self._loop.call_at(self.idle_since + self._options.idle_s, self._check_idle)
 
     def _check_idle(self) -> None:
         # One timer for the connection's life; a request only notes the time, which is cheaper than a timer.

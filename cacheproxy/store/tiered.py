@@ -46,14 +46,13 @@ class TieredStore:
 
     def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
-        loop = asyncio.get_running_loop()
         if self._disk is None:
-            loop.call_soon(lambda: found(self._memory.find(key)))
+            asyncio.get_running_loop().call_soon(lambda: found(self._memory.find(key)))
             return
         try:
             self._disk.look_up(key, lambda some: found(None if some is None else self._together(key, some)))
         except StoreError:
-            loop.call_soon(found, None)
+            asyncio.get_running_loop().call_soon(found, None)
 
     def is_absent(self, key: str) -> bool:
         """Whether it is known that a look-up would find nothing."""

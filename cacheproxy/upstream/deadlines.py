@@ -22,13 +22,17 @@ class Deadlines:
         self._due: dict[Watched, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        # Asking for the running loop is a system call each time (getpid, before Python 3.12).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._due)
 
     def set(self, watched: Watched, seconds: float) -> None:
         """Call `watched.overdue` in `seconds`, in place of any earlier deadline of it."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         self._due[watched] = loop.time() + seconds
         if self._timer is None and not self._is_closed:
             self._timer = loop.call_later(_EVERY_S, self._look)

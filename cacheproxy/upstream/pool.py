@@ -56,6 +56,7 @@ class Pool:
         self._waiting: dict[Origin, deque[asyncio.Future[None]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def idle(self, origin: Origin) -> OriginConnection | None:
         """An idle connection to `origin`, the latest used first; None if there is none."""
@@ -148,7 +149,9 @@ class Pool:
         if self._is_closed or not connection.may_be_reused or len(queue) >= self._options.idle_per_origin:
             connection.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        connection.idle_since = self._loop.time()
         queue.append(connection)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(self._options.idle_timeout_s / 2, self._sweep)
