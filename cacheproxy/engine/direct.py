@@ -7,6 +7,7 @@ with the fetch it has begun, if any. The decisions are the ordinary path's own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from cacheproxy.caching.storing import Store
 from cacheproxy.engine.answers import forwarded_head
 from cacheproxy.engine.flight import Begun, Flight, Flights
 from cacheproxy.engine.forward import Forwarder
-from cacheproxy.engine.outcome import Plan, Private, Restart
+from cacheproxy.engine.nobody import Nobody
+from cacheproxy.engine.outcome import Plan, Private, Restart, task_name
 from cacheproxy.errors import CacheproxyError, StaleConnection
 from cacheproxy.http.codings import upgraded_accept_encoding
 from cacheproxy.http.forwarding import outbound_request_fields
@@ -25,6 +27,10 @@ from cacheproxy.policy.rules import placed, timeouts_for
 from cacheproxy.ports import Affinity, Answer, Candidate, Closable, UpstreamRequest
 from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Reply
 from cacheproxy.reasons import Reason
+
+log = logging.getLogger("cacheproxy")
+
+_FAULT = "on the direct path: %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +153,17 @@ class DirectExchange:
         """What the disk has; None where it could not be asked."""
         if self._is_closed:
             return
-        if candidates:
-            if not self._reply.from_store(candidates):
+        try:
+            if candidates and self._key not in self._path.flights.fillings.keys:
+                done = self._reply.from_store(candidates)
+            else:
+                done = candidates is not None and self._path.is_free(self._key) and self.fetch()
+        except Exception:
+            log.exception(_FAULT, task_name(self._key))
+            self._fault()
+        else:
+            if not done:
                 self._reply.ordinary(None)
-        elif candidates is None or not self._path.is_free(self._key) or not self.fetch():
-            self._reply.ordinary(None)
 
     # the origin
 
@@ -185,6 +197,25 @@ class DirectExchange:
     def responded(self, response: FollowedResponse) -> None:
         """The final head is here."""
         self._pending = None
+        try:
+            self._judge(response)
+        except Exception:
+            log.exception(_FAULT, task_name(self._key))
+            response.close()
+            self._fault()
+
+    def _fault(self) -> None:
+        """A mistake of ours: the ordinary path answers, if nothing has been said yet, and says so if it is one there too."""
+        flight = self._flight
+        self._give_up()
+        if flight is not None:
+            self._path.flights.settle(flight, Restart(discard=False))
+        if self._reply.has_begun:
+            self._reply.break_off(CacheproxyError("internal"))
+        else:
+            self._reply.ordinary(None)
+
+    def _judge(self, response: FollowedResponse) -> None:
         path, outbound, flight = self._path, self._outbound, self._flight
         assert flight is not None
         refused = storing.plainly_refused(self._facts.asked, response.head)
@@ -233,6 +264,10 @@ class DirectExchange:
     def _pass_on(self, response: FollowedResponse, verdict: Private) -> None:
         assert self._flight is not None
         self._path.flights.settle(self._flight, verdict, self._key)
+        if not self._reply.is_there:
+            # Whoever waited asks for himself.
+            response.close()
+            return
         self._describe()
         head = forwarded_head(self._path.parts, response.head, Reason.URI_MISS, verdict.reason)
         length = response.length
@@ -263,6 +298,8 @@ class DirectExchange:
             self._response = None
             self._reply.break_off(error)
             return
+        if self._is_closed:
+            return
         flight = self._flight
         assert flight is not None
         if isinstance(error, StaleConnection):
@@ -282,12 +319,21 @@ class DirectExchange:
 
     def close(self) -> None:
         """The client has left."""
+        flight, is_awaited = self._flight, self._pending is not None
+        if flight is not None:
+            self._describe()
+        if is_awaited and flight is not None and flight.waiters:
+            # A fetch belongs to all who wait for it.
+            self._reply = Nobody(self._path.flights, flight)
+            return
         self._is_closed = True
+        self._give_up()
+        if is_awaited and flight is not None:
+            self._path.flights.settle(flight, Restart(discard=False))
+
+    def _give_up(self) -> None:
         if self._pending is not None:
             self._pending.close()
-            assert self._flight is not None
-            # Whoever waits looks again: one of them asks, the others wait for that.
-            self._path.flights.settle(self._flight, Restart(discard=False))
         if self._response is not None:
             self._response.close()
         self._pending = self._response = None

@@ -120,6 +120,8 @@ class Flights:
         self._parts = parts
         self._tasks = TaskGroup("flight")
         self._pending: dict[str, Flight] = {}
+        # Those for which nobody waits: what becomes invalid meanwhile is not stored by them either.
+        self._apart: dict[str, list[Flight]] = {}
         self.fillings = Fillings(parts, self._tasks)
         # Keys whose response turned out not to be shareable: nobody waits for those for a while.
         self._unshareable = Lately(parts.unshareable_keys, parts.unshareable_s, parts.monotonic)
@@ -137,6 +139,8 @@ class Flights:
         flight.is_shareable = shareable
         if shareable and plan.key not in self._pending and _mark(plan) not in self._unshareable:
             self._pending[plan.key] = flight
+        else:
+            self._apart.setdefault(plan.key, []).append(flight)
         flight.task = self._tasks.spawn(task_name(plan.key), self._run(flight, plan))
         return flight
 
@@ -148,6 +152,8 @@ class Flights:
         if key not in self._unshareable:
             flight.is_shareable = True
             self._pending[key] = flight
+        else:
+            self._apart.setdefault(key, []).append(flight)
         return flight
 
     def settle(self, flight: Flight, outcome: FlightOutcome, mark: str | None = None) -> None:
@@ -163,15 +169,18 @@ class Flights:
 
     async def take_over(self, begun: Begun) -> FlightOutcome:
         """Go on with what the direct path has begun, for the request that it began it for."""
+        self.carry_on(begun)
+        return Failed(begun.error) if begun.error is not None else await begun.flight.lead()
+
+    def carry_on(self, begun: Begun) -> None:
+        """The same for those who wait for it."""
         begun.is_taken = True
         flight, plan = begun.flight, begun.plan
         if begun.error is not None:
-            outcome = Failed(begun.error)
-            self.settle(flight, outcome)
-            return outcome
+            self.settle(flight, Failed(begun.error))
+            return
         assert plan is not None
         flight.task = self._tasks.spawn(task_name(plan.key), self._run(flight, plan, begun))
-        return await flight.lead()
 
     def adopt(self, plan: Plan, response: UpstreamResponse, verdict: Store) -> Filling:
         """Store a response that was fetched outside a flight (POST with explicit freshness)."""
@@ -180,13 +189,13 @@ class Flights:
     def invalidate(self, key: str) -> None:
         """What is being fetched for `key` now must be neither shared any further nor stored."""
         flight = self._pending.pop(key, None)
-        if flight is not None:
-            flight.is_doomed = True
+        for one in ([] if flight is None else [flight]) + self._apart.pop(key, []):
+            one.is_doomed = True
         self.fillings.invalidate(key)
 
     def invalidate_all(self) -> None:
         """As `invalidate`, for every key."""
-        for key in [*self._pending, *self.fillings.keys]:
+        for key in {*self._pending, *self._apart, *self.fillings.keys}:
             self.invalidate(key)
 
     async def close(self, grace_s: float) -> None:
@@ -233,6 +242,10 @@ class Flights:
     def _forget_pending(self, flight: Flight) -> None:
         if self._pending.get(flight.key) is flight:
             del self._pending[flight.key]
+        elif (apart := self._apart.get(flight.key)) is not None and flight in apart:
+            apart.remove(flight)
+            if not apart:
+                del self._apart[flight.key]
 
     async def _fetch_and_judge(self, flight: Flight, plan: Plan) -> tuple[UpstreamResponse, Judged]:
         response = await self._parts.upstream.fetch(plan.outgoing)

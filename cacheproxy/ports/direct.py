@@ -59,6 +59,14 @@ class Reply(Protocol):
     `end` and `break_off` ends it.
     """
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there still is a client."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of the answer has been written."""
+
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say; the exchange counts from now on."""
 

@@ -33,6 +33,10 @@ from cacheproxy.server.outlet import Outlet
 log = logging.getLogger("cacheproxy")
 
 
+# Of bytes that belong to no exchange under way: hot answers are counted by themselves.
+_BETWEEN = ExchangeRecord()
+
+
 class ClientConnection(RequestHandler):
     """Reads requests one at a time, answers each, keeps order under pipelining."""
 
@@ -110,12 +114,8 @@ class ClientConnection(RequestHandler):
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
         services, hot = self._services, self._hot
-        if (
-            services.direct is None
-            or hot is None
-            or not plain[0].is_get
-            or not hot.admits(plain[0], plain[1], verdict)
-        ):
+        line, facts, _ = plain
+        if services.direct is None or hot is None or not line.is_get or not hot.admits(line, facts, verdict):
             return False
         reply = DirectReply(self, hot, plain, data, verdict, services.clock, services.options.write_s)
         if not reply.start(services.direct):
@@ -236,6 +236,8 @@ class ClientConnection(RequestHandler):
         self._answering = False
         self._body = None
         self._direct = None
+        # What was counted and logged does not change any more.
+        self.outlet.record = _BETWEEN
         if self._idle_again is not None and not self._idle_again.done():
             self._idle_again.set_result(None)
 

@@ -52,6 +52,7 @@ class DirectReply:
         "_data",
         "_exchange",
         "_framed",
+        "_has_begun",
         "_hot",
         "_is_ended",
         "_plain",
@@ -92,6 +93,7 @@ class DirectReply:
         self._exchange: DirectExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
+        self._has_begun = False
         self.is_over = False
 
     def start(self, direct: DirectStart) -> bool:
@@ -106,6 +108,16 @@ class DirectReply:
 
     # what the engine says
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there still is a client."""
+        return not self.is_over
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of the answer has been written."""
+        return self._has_begun
+
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say."""
         if self._record is None:
@@ -117,9 +129,11 @@ class DirectReply:
         """Answer from what was found on disk, as for a memory hit."""
         line, facts, is_known = self._plain
         elapsed_s = self._clock.monotonic() - self._since
+        self._has_begun = True
         if self._to.outlet.is_paused or not self._hot.answer_from(
             found, line, facts, self._verdict, self._to.outlet, is_known=is_known, elapsed_s=elapsed_s
         ):
+            self._has_begun = False
             return False
         self._when_drained(self._leave)
         return True
@@ -132,12 +146,14 @@ class DirectReply:
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx head."""
+        self.record()
         self._to.send_interim(head)
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""
         head = wire_head(answer, self._request, may_keep_alive=self._to.inlet.may_go_on)
         self._describe(answer.head)
+        self._has_begun = True
         self._to.outlet.write(head.data + answer.content if head.has_body else head.data)
         self._when_drained(self._finish)
 
@@ -147,6 +163,7 @@ class DirectReply:
         keep = self._to.inlet.may_go_on
         self._framed = framed = framed_head(head, length, self._request, may_keep_alive=keep)
         self._describe(head)
+        self._has_begun = True
         self._to.outlet.write(framed.data)
 
     def _describe(self, head: ResponseHead) -> None:
@@ -173,10 +190,12 @@ class DirectReply:
 
     def break_off(self, error: CacheproxyError) -> None:
         """The body breaks off, visibly."""
-        assert self._framed is not None
         log.warning("an answer broke off after %d bytes: %s", self.record().client_bytes, error)
         self.record().is_aborted = True
-        self._to.outlet.break_off(self._framed)
+        if self._framed is not None:
+            self._to.outlet.break_off(self._framed)
+        else:
+            self._to.outlet.reset()
         self._to.inlet.stop()
         self._finish()
 
@@ -234,10 +253,10 @@ class DirectReply:
     def lost(self) -> None:
         """The client has left."""
         is_counted = self._is_ended and self._record is None
-        self._close()
         if self._exchange is not None:
             self._exchange.close()
             self._exchange = None
+        self._close()
         if is_counted:
             self._to.ended()
         else:

@@ -14,6 +14,8 @@ class Absent:
         self._old: set[int] = set()
         # The look-ups under way that began after the last change of their key.
         self._asking: dict[str, list[object]] = {}
+        # What is on its way to the disk, which look-ups do not find yet.
+        self._storing: dict[str, int] = {}
 
     def __contains__(self, key: str) -> bool:
         mark = hash(key)
@@ -33,13 +35,24 @@ class Absent:
         tokens.remove(token)
         if not tokens:
             del self._asking[key]
-        if is_absent:
+        if is_absent and key not in self._storing:
             if len(self._young) >= _GENERATION:
                 self._old, self._young = self._young, set()
             self._young.add(hash(key))
 
-    def stored(self, key: str) -> None:
-        """Something is stored under the key, or will be in a moment."""
+    def storing(self, key: str) -> None:
+        """Something is on its way to be stored under the key; `settled` says when that has ended."""
+        self._storing[key] = self._storing.get(key, 0) + 1
+        self._forget(key)
+
+    def settled(self, key: str) -> None:
+        """It is stored, or has failed to be."""
+        count = self._storing.pop(key, 1) - 1
+        if count:
+            self._storing[key] = count
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
         mark = hash(key)
         self._young.discard(mark)
         self._old.discard(mark)

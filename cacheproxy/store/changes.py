@@ -52,11 +52,10 @@ class Changes:
         head = encode(stored)
         size = len(head) + len(stored.key) + held_bytes
 
-        self._absent.stored(stored.key)
+        self._absent.storing(stored.key)
 
         def tell(is_committed: bool) -> None:
-            # Once more: whoever looked in between has not found it.
-            self._absent.stored(stored.key)
+            self._absent.settled(stored.key)
             settled()
             if not done.done():
                 done.set_result(is_committed)
@@ -81,8 +80,7 @@ class Changes:
 
     def put(self, stored: StoredResponse, content: bytes) -> None:
         """Write a small response; where the disk is behind, what it replaces goes all the same."""
-        if stored.key not in self._absent:
-            self.replace_older(stored)
+        self.replace_older(stored)
         writer = self._writer()
         if not writer.has_room:
             return
@@ -117,6 +115,8 @@ class Changes:
 
     def replace_older(self, stored: StoredResponse) -> None:
         """Remove what `stored` takes the place of; look-ups stop finding it at once."""
+        if stored.key in self._absent:
+            return
         variant, bound = variant_key(stored), stored.entry_id - 1
         committed = self._removed.add_variant(stored.key, variant, bound)
         sql = (

@@ -184,7 +184,12 @@ class DiskTier:
 
         def answered(rows: list[Any] | StoreError) -> None:
             self.absent.answered(key, token, is_absent=rows == [])
-            found(None if isinstance(rows, StoreError) else self._candidates(rows))
+            candidates: list[Candidate] | None = None
+            try:
+                candidates = None if isinstance(rows, StoreError) else self._candidates(rows)
+            finally:
+                # Whatever went wrong, and is logged by the loop: somebody waits.
+                found(candidates)
 
         reader, token = self._reading(), self.absent.ask(key)
         reader.ask(key, answered)

@@ -102,6 +102,10 @@ class TieredStore:
             new_id = self._next_entry_id()
             place = (new_id, new_id if self._disk is not None else 0)
             if self._disk is not None and not self._is_worth(self._disk, stored, length):
+                # What is stored was replaced at its origin all the same.
+                stored = stored.with_body(new_id, new_id, length)
+                self._memory.replace_older(stored)
+                self._disk.changes.replace_older(stored)
                 return None
         return TieredBodyWriter(self._memory, self._disk, place, start, limit)
 
@@ -121,6 +125,8 @@ class TieredStore:
         self._memory.put(candidate)
         if disk is not None and is_worth:
             disk.changes.put(stored, content)
+        elif disk is not None:
+            disk.changes.replace_older(stored)
         return candidate
 
     def _is_worth(self, disk: DiskTier, stored: StoredResponse, length: int | None) -> bool:

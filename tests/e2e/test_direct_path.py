@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from cacheproxy.app import App
+from cacheproxy.engine import direct
 from cacheproxy.engine.exchange import Engine
 from cacheproxy.ports import Answer, Exchange
+from cacheproxy.store.disk import DiskTier
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
 from tests.support.origin import Origin, Received, Wire, response
@@ -211,13 +213,16 @@ async def test_many_clients_one_fetch(origin: Origin, ready: Ready, connect: Con
     assert origin.count("/a") == 1
 
 
-async def test_the_first_client_leaves_and_another_asks(origin: Origin, ready: Ready, connect: Connect) -> None:
+@pytest.mark.parametrize("fields", [FRESH, NEVER])
+async def test_a_fetch_goes_on_for_those_who_wait(
+    origin: Origin, ready: Ready, connect: Connect, fields: str
+) -> None:
     app, client = await ready()
-    silent = True
+    opened = asyncio.Event()
 
     async def route(received: Received, wire: Wire) -> None:
-        if not silent:
-            await wire.send(response(b"here", FRESH))
+        await opened.wait()
+        await wire.send(response(b"here", fields))
 
     origin.routes["/a"] = route
     await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -228,12 +233,85 @@ async def test_the_first_client_leaves_and_another_asks(origin: Origin, ready: R
     assert flight is not None
     while flight.waiters < 5:
         await asyncio.sleep(0)
-    silent = False
     client.reset()
+    while app.counters.aborted < 1:
+        await asyncio.sleep(0)
+    opened.set()
     assert [(await task).body for task in tasks] == [b"here"] * 5
-    assert origin.count("/a") == 2
+    assert origin.count("/a") == (1 if fields == FRESH else 6)
+    await settled(app)
+
+
+async def test_without_anybody_waiting_the_fetch_ends_with_its_client(origin: Origin, ready: Ready) -> None:
+    app, client = await ready()
+
+    async def route(received: Received, wire: Wire) -> None:
+        return
+
+    origin.routes["/a"] = route
+    await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await origin.until(lambda: origin.count("/a") == 1)
+    client.reset()
+    await origin.until(lambda: origin.closed == 1)
     await settled(app)
     assert app.counters.aborted == 1
+
+
+@pytest.mark.parametrize("where", ["answers", "store"])
+async def test_a_mistake_of_ours_leaves_nobody_waiting(
+    origin: Origin,
+    ready: Ready,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    app, client = await ready()
+    faults = 1
+
+    def once(function: Callable[..., object]) -> Callable[..., object]:
+        def wrong(*arguments: object, **named: object) -> object:
+            nonlocal faults
+            faults -= 1
+            if faults >= 0:
+                raise ValueError("a mistake")
+            return function(*arguments, **named)
+
+        return wrong
+
+    if where == "answers":
+        monkeypatch.setattr(direct, "forwarded_head", once(direct.forwarded_head))
+    else:
+        monkeypatch.setattr(DiskTier, "_candidates", once(DiskTier._candidates))
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    origin.routes["/a"] = response(b"right", NEVER)
+    assert (await client.get(origin.url("/a"))).body == b"right"
+    await settled(app)
+    assert where == "store" or "on the direct path" in caplog.text
+
+
+async def test_the_log_says_what_happened_to_each(
+    origin: Origin, ready: Ready, tmp_path: Path, connect: Connect
+) -> None:
+    app, client = await ready(directory=tmp_path / "one")
+    origin.routes["/a"] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + response(b"a" * 500, NEVER)
+    sizes = [client.received_bytes]
+    for path in ("/a", "/first"):
+        await client.get(origin.url(path))
+        sizes.append(client.received_bytes)
+
+    async def silent(received: Received, wire: Wire) -> None:
+        return
+
+    origin.routes["/silent"] = silent
+    await client.send(f"GET {origin.url('/silent')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await origin.until(lambda: origin.count("/silent") == 1)
+    client.reset()
+    await origin.until(lambda: origin.closed == 1)
+    await app.close()
+    lines = [line.split() for line in (tmp_path / "one" / "access.log").read_text().splitlines()]
+    assert [int(line[4]) for line in lines] == [sizes[0], sizes[1] - sizes[0], sizes[2] - sizes[1], 0]
+    assert [line[8] for line in lines] == ["HIER_DIRECT/127.0.0.1"] * 4
+    assert lines[3][3] == "TCP_MISS_ABORTED/000"
 
 
 async def test_a_connection_that_the_origin_has_closed_is_replaced(origin: Origin, ready: Ready) -> None:
