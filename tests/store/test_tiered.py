@@ -166,6 +166,55 @@ async def test_replaced_before_it_is_on_disk(house: House) -> None:
     assert await house.bodies(URL) == [b"2+"]
 
 
+async def test_a_look_up_before_the_commit_does_not_keep_the_old_one(house: House) -> None:
+    """Who looks while the first is on its way finds nothing on disk: the second replaces it all the same."""
+    await house.put(response(etag='"1"'), b"old", whole=True)
+    house.forget_memory()
+    await house.disk.lookup(URL)
+    await house.put(response(etag='"2"'), b"new", whole=True)
+    await house.flush()
+    house.forget_memory()
+    assert await house.bodies(URL) == [b"new"]
+
+
+@pytest.mark.parametrize("size", [10, 70_000])
+async def test_what_is_replaced_goes_also_where_its_successor_is_refused(
+    house: House, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The origin has another version now, whether that is worth storing or not."""
+    await house.put(response(etag='"1"'), content("old", size), whole=True)
+    await house.flush()
+    house.forget_memory()
+    monkeypatch.setattr(house.disk.ranking, "admits", lambda key, size: False)
+    if size == 10:
+        house.store.put(response(etag='"2"'), content("new", size))
+    else:
+        assert house.store.begin(response(etag='"2"'), size) is None
+    house.forget_memory()
+    assert await house.bodies(URL) == []
+    await house.reopen()
+    assert await house.bodies(URL) == []
+
+
+async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) -> None:
+    """From disk into memory: at once while there is room, then at the second use."""
+    house.memory_bytes = 64 * KIB
+    await house.reopen()
+    keys = [f"http://h/{number}" for number in range(60)]
+    for key in keys:
+        await house.put(response(key), content(key, KIB), whole=True)
+    await house.flush()
+    house.forget_memory()
+    for key in keys:
+        await house.store.lookup(key)
+    first = [key for key in keys if house.store.lookup_memory(key)]
+    assert first == keys[: len(first)]
+    assert 0 < len(first) < len(keys)
+    assert not house.store.lookup_memory(keys[-1])
+    await house.store.lookup(keys[-1])
+    assert house.store.lookup_memory(keys[-1])
+
+
 @pytest.mark.parametrize("size", [10, 70_000])
 @pytest.mark.usefixtures("quick")
 async def test_at_most_32_variants(either: House, size: int) -> None:
