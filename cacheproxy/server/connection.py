@@ -133,8 +133,8 @@ class ClientConnection(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
         self.inlet.end()
-        self.outlet.half_closed()
-        return self._answering or len(self.inlet) > 0
+        has_more = len(self.inlet) > 0
+        return self.outlet.half_closed(has_more=has_more) and (self._answering or has_more)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""

@@ -55,6 +55,7 @@ class DirectReply:
         "_has_begun",
         "_hot",
         "_is_ended",
+        "_owed",
         "_plain",
         "_record",
         "_request",
@@ -93,6 +94,7 @@ class DirectReply:
         self._exchange: DirectExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
+        self._owed: int | None = None
         self._has_begun = False
         self.is_over = False
 
@@ -165,6 +167,8 @@ class DirectReply:
         self._describe(head)
         self._has_begun = True
         self._to.outlet.write(framed.data)
+        self._to.outlet.midway(framed.has_body)
+        self._owed = length
 
     def _describe(self, head: ResponseHead) -> None:
         record = self.record()
@@ -175,6 +179,10 @@ class DirectReply:
         """A piece of body; False where the client is behind."""
         framed, outlet = self._framed, self._to.outlet
         assert framed is not None
+        if self._owed is not None:
+            self._owed -= len(piece)
+            if self._owed <= 0:
+                outlet.midway(False)
         if framed.has_body:
             outlet.write(encode_chunk(piece) if framed.chunked else piece)
         if outlet.is_paused:
@@ -204,6 +212,7 @@ class DirectReply:
     def _when_drained(self, done: Callable[[], None]) -> None:
         self._exchange = None
         self._is_ended = True
+        self._to.outlet.midway(False)
         if self._to.outlet.is_paused:
             # Until the client has caught up it gets no further answer.
             self._watch()

@@ -23,6 +23,8 @@ JOIN_BYTES = 16 * 1024
 _RESET = struct.pack("ii", 1, 0)
 # A reset comes back at once from a machine nearby; from one far away the next write shows it.
 _ANSWERED_S = 0.002
+# Who half-closes does it with the request: it cannot have come later than this behind the answer's head.
+_BEHIND_REQUEST_S = 0.02
 
 
 class Outlet:
@@ -46,6 +48,8 @@ class Outlet:
         self.is_paused = False
         self.is_broken = False
         self._is_half_closed = False
+        # Since when the head of an answer is out, and not yet the last byte of its body.
+        self._midway_since: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -64,13 +68,27 @@ class Outlet:
         if self._is_half_closed:
             asyncio.get_running_loop().call_later(_ANSWERED_S, self._check)
 
-    def half_closed(self) -> None:
-        """The client sends no more. Whether it still reads shows only by what its machine says to the next bytes.
+    def half_closed(self, *, has_more: bool) -> bool:
+        """The client sends no more; whether it may still be reading. `has_more`: further requests of it wait.
 
-        asyncio no longer watches such a socket, and would learn it from the write after that: one piece of
-        the origin's later.
+        Who half-closes does so behind the request; who ends in the middle of the answer has left, and every
+        further byte of the origin's would be for nobody. Where it may be reading, its leaving shows only by what
+        its machine says to the next bytes: asyncio no longer watches such a socket, and would learn it one piece
+        of the origin's later.
         """
         self._is_half_closed = True
+        since = self._midway_since
+        if has_more or since is None or self._transport is None:
+            return True
+        if asyncio.get_running_loop().time() - since < _BEHIND_REQUEST_S:
+            return True
+        self.is_broken = True
+        self._transport.abort()
+        return False
+
+    def midway(self, is_midway: bool) -> None:
+        """Whether, from now on, an answer's head is out and not yet all of its body."""
+        self._midway_since = asyncio.get_running_loop().time() if is_midway else None
 
     def _check(self) -> None:
         if self.socket is not None and self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -131,11 +149,14 @@ class Outlet:
         """The body piece by piece; False where it broke off, visibly for the client."""
         assert answer.stream is not None
         sent = 0
+        self.midway(True)
         try:
             async for piece in answer.stream:
                 sent += len(piece)
-                if head.length is not None and sent > head.length:
-                    raise StoreError("the body is longer than announced")
+                if head.length is not None and sent >= head.length:
+                    self.midway(False)
+                    if sent > head.length:
+                        raise StoreError("the body is longer than announced")
                 self.write(encode_chunk(piece) if head.chunked else piece)
                 if self.is_paused:
                     await self.drained()
@@ -148,6 +169,8 @@ class Outlet:
             self.record.is_aborted = True
             self.break_off(head)
             return False
+        finally:
+            self.midway(False)
         if head.chunked:
             self.write(LAST_CHUNK)
         await self.drained()

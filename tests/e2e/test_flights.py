@@ -223,3 +223,41 @@ async def test_purge_while_filling_leaves_nothing(origin: Origin, proxy: App, co
     assert (await task).body == BODY
     await client.get(origin.url("/a"))
     assert origin.count("/a") == 2
+
+
+@pytest.mark.parametrize("fields", [FRESH, "Cache-Control: no-store"])
+async def test_who_ends_in_the_middle_of_an_answer_has_left(
+    origin: Origin, proxy: App, connect: Connect, fields: str
+) -> None:
+    """No further byte of the origin's is needed to notice it."""
+    gate = Gate(fields)
+    origin.routes["/big"] = gate
+    origin.routes["/first"] = response(b"")
+    client = await connect(proxy)
+    await client.get(origin.url("/first"))
+    await client.send(f"GET {origin.url('/big')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await client.head()
+    await client.reader.readexactly(1000)
+    (connection,) = proxy.listener._server.connections  # type: ignore[union-attr]
+    connection.outlet._midway_since -= 1  # type: ignore[attr-defined]
+    client.writer.write_eof()
+    assert await client.closed()
+    while proxy.counters.aborted < 1 or proxy.engine._parts.upstream._pool._open:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    gate.opened.set()
+    await origin.until(lambda: origin.closed == 1)
+    assert proxy.counters.origin_bytes < 2000
+
+
+async def test_who_ends_behind_the_request_gets_all_of_the_answer(
+    origin: Origin, proxy: App, connect: Connect
+) -> None:
+    gate = Gate(FRESH)
+    origin.routes["/big"] = gate
+    client = await connect(proxy)
+    await client.send(f"GET {origin.url('/big')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    client.writer.write_eof()
+    await client.head()
+    gate.opened.set()
+    assert await client.reader.readexactly(len(BODY)) == BODY
+    assert await client.closed()
