@@ -64,6 +64,22 @@ async def ready(
 Ready = Callable[..., Awaitable[tuple[App, RawClient]]]
 
 
+def held(origin: Origin, path: str, data: bytes) -> asyncio.Event:
+    """A route that answers once the event is set."""
+    opened = asyncio.Event()
+
+    async def route(received: Received, wire: Wire) -> None:
+        await opened.wait()
+        await wire.send(data)
+
+    origin.routes[path] = route
+    return opened
+
+
+async def silent(received: Received, wire: Wire) -> None:
+    """A route that never answers."""
+
+
 async def settled(app: App) -> None:
     """Until nothing is under way any more."""
     async with asyncio.timeout(10):
@@ -195,13 +211,7 @@ async def test_content_that_only_we_asked_coded_is_decoded(origin: Origin, ready
 
 async def test_many_clients_one_fetch(origin: Origin, ready: Ready, connect: Connect) -> None:
     app, client = await ready()
-    opened = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        await opened.wait()
-        await wire.send(response(b"shared", FRESH))
-
-    origin.routes["/a"] = route
+    opened = held(origin, "/a", response(b"shared", FRESH))
     clients = [client, *[await connect(app) for _ in range(19)]]
     tasks = [asyncio.ensure_future(one.get(origin.url("/a"))) for one in clients]
     await origin.until(lambda: origin.count("/a") == 1)
@@ -218,13 +228,7 @@ async def test_a_fetch_goes_on_for_those_who_wait(
     origin: Origin, ready: Ready, connect: Connect, fields: str
 ) -> None:
     app, client = await ready()
-    opened = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        await opened.wait()
-        await wire.send(response(b"here", fields))
-
-    origin.routes["/a"] = route
+    opened = held(origin, "/a", response(b"here", fields))
     await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await origin.until(lambda: origin.count("/a") == 1)
     others = [await connect(app) for _ in range(5)]
@@ -244,11 +248,7 @@ async def test_a_fetch_goes_on_for_those_who_wait(
 
 async def test_without_anybody_waiting_the_fetch_ends_with_its_client(origin: Origin, ready: Ready) -> None:
     app, client = await ready()
-
-    async def route(received: Received, wire: Wire) -> None:
-        return
-
-    origin.routes["/a"] = route
+    origin.routes["/a"] = silent
     await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await origin.until(lambda: origin.count("/a") == 1)
     client.reset()
@@ -298,10 +298,6 @@ async def test_the_log_says_what_happened_to_each(
     for path in ("/a", "/first"):
         await client.get(origin.url(path))
         sizes.append(client.received_bytes)
-
-    async def silent(received: Received, wire: Wire) -> None:
-        return
-
     origin.routes["/silent"] = silent
     await client.send(f"GET {origin.url('/silent')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await origin.until(lambda: origin.count("/silent") == 1)
@@ -341,11 +337,7 @@ async def test_failures_are_told_like_ever(origin: Origin, ready: Ready) -> None
 
 async def test_a_silent_origin_is_a_504(origin: Origin, ready: Ready) -> None:
     app, client = await ready("upstream.first_byte_timeout=50ms")
-
-    async def route(received: Received, wire: Wire) -> None:
-        return
-
-    origin.routes["/a"] = route
+    origin.routes["/a"] = silent
     reply = await client.get(origin.url("/a"))
     assert reply.status == 504
     assert "http_response_timeout" in (reply.field("proxy-status") or "")
@@ -370,13 +362,7 @@ async def test_a_body_that_breaks_off_is_cut_visibly(origin: Origin, ready: Read
 
 async def test_pipelined_requests_wait_their_turn(origin: Origin, ready: Ready) -> None:
     _, client = await ready()
-    opened = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        await opened.wait()
-        await wire.send(response(b"slow", NEVER))
-
-    origin.routes["/slow"] = route
+    opened = held(origin, "/slow", response(b"slow", NEVER))
     origin.routes["/fast"] = response(b"fast", FRESH)
     await client.get(origin.url("/fast"))
     await client.send(f"GET {origin.url('/slow')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -389,13 +375,7 @@ async def test_pipelined_requests_wait_their_turn(origin: Origin, ready: Ready) 
 
 async def test_a_client_that_has_said_all_gets_its_answer(origin: Origin, ready: Ready) -> None:
     _, client = await ready()
-    opened = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        await opened.wait()
-        await wire.send(response(b"answer", NEVER))
-
-    origin.routes["/a"] = route
+    opened = held(origin, "/a", response(b"answer", NEVER))
     await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await origin.until(lambda: origin.count("/a") == 1)
     client.writer.write_eof()
@@ -416,13 +396,7 @@ async def test_interim_responses_pass(origin: Origin, ready: Ready, ordinary: li
 
 async def test_what_is_purged_meanwhile_is_not_stored(origin: Origin, ready: Ready) -> None:
     app, client = await ready()
-    opened = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        await opened.wait()
-        await wire.send(response(b"old", FRESH))
-
-    origin.routes["/a"] = route
+    opened = held(origin, "/a", response(b"old", FRESH))
     task = asyncio.ensure_future(client.get(origin.url("/a")))
     await origin.until(lambda: origin.count("/a") == 1)
     app.engine.flights.invalidate(origin.url("/a"))
@@ -453,13 +427,7 @@ async def test_disk_hits_need_no_task(
 
 async def test_draining_waits_for_a_direct_answer(origin: Origin, ready: Ready) -> None:
     app, client = await ready()
-    opened = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        await opened.wait()
-        await wire.send(response(b"last", NEVER))
-
-    origin.routes["/a"] = route
+    opened = held(origin, "/a", response(b"last", NEVER))
     task = asyncio.ensure_future(client.get(origin.url("/a")))
     await origin.until(lambda: origin.count("/a") == 1)
     assert app.listener is not None
