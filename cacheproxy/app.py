@@ -276,8 +276,8 @@ class App:
     def _connection_options(self) -> ConnectionOptions:
         config = self.config
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Each client may need a descriptor upstream as well, and the store wants a few.
-        room = max(16, (soft - 64) // 2) if soft != resource.RLIM_INFINITY else 2**31
+        # Most clients are idle most of the time; the others need descriptors upstream as well, the store a few.
+        room = max(16, (soft - 64) * 3 // 4) if soft != resource.RLIM_INFINITY else 2**31
         return ConnectionOptions(
             head_s=config.seconds("server.header_timeout"),
             idle_s=config.seconds("server.idle_timeout"),
