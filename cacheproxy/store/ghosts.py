@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from functools import lru_cache
 from hashlib import blake2b
 
 _WAYS = 8
@@ -18,8 +19,9 @@ _STAMPS = (1 << _STAMP_BITS) - 1
 _TAG_SHIFT = _COUNT_BITS + _STAMP_BITS
 
 
+@lru_cache(maxsize=256)
 def key_hash(key: str) -> int:
-    """64 signed bits of a key, the same in every process."""
+    """64 signed bits of a key, the same in every process. One request asks several times."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
