@@ -13,8 +13,9 @@ from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Candidate
 from cacheproxy.store.batch import MAX_VARIANTS
 
-# What Python spends on an entry's objects beside its text, measured roughly.
-_OVERHEAD_BYTES = 2048
+# What Python spends on an entry beside its text: its objects, and what the hot path keeps with it. Measured:
+# 15,000 entries of 1 KiB took 5.6 KB each, 7.6 KB once they had been hit.
+_OVERHEAD_BYTES = 4096
 _PIECE_BYTES = 256 * 1024
 
 
@@ -97,7 +98,7 @@ class MemoryTier:
 
     def has_room(self, body_bytes: int) -> bool:
         """Whether an entry with such a body would push nothing out."""
-        return bool(self._entries.currsize + body_bytes + 2 * _OVERHEAD_BYTES <= self._entries.maxsize)
+        return bool(self._entries.currsize + body_bytes + _OVERHEAD_BYTES + _OVERHEAD_BYTES // 2 <= self._entries.maxsize)
 
     def put(self, candidate: Candidate) -> None:
         """Add or replace an entry; what is too large for the tier is left out."""

@@ -118,7 +118,8 @@ def test_an_entry_moves_between_keys() -> None:
 
 def test_finding_is_no_use() -> None:
     """Only `touch` saves from eviction."""
-    tier = MemoryTier(10 * KIB)
+    # Room for two.
+    tier = MemoryTier(weigh(candidate(1, KEYS[0], bytes(2000))) * 5 // 2)
     tier.put(candidate(1, KEYS[0], bytes(2000)))
     tier.put(candidate(2, KEYS[1], bytes(2000)))
     tier.find(KEYS[0])
