@@ -98,7 +98,7 @@ class MemoryTier:
 
     def has_room(self, body_bytes: int) -> bool:
         """Whether an entry with such a body would push nothing out."""
-        return bool(self._entries.currsize + body_bytes + _OVERHEAD_BYTES + _OVERHEAD_BYTES // 2 <= self._entries.maxsize)
+        return bool(self._entries.currsize + body_bytes + _OVERHEAD_BYTES * 3 // 2 <= self._entries.maxsize)
 
     def put(self, candidate: Candidate) -> None:
         """Add or replace an entry; what is too large for the tier is left out."""
