@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Proxy:
+class Proxy(ABC):
     """A process of its own in a directory of its own, removed afterwards."""
 
     name = ""
@@ -52,19 +53,21 @@ class Proxy:
         """5 % of the disk."""
         return self.disk_bytes // 20
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
     async def prepare(self) -> None:
-        """What must be there before the process starts."""
+        """Make what must be there before the process starts; nothing, where not said otherwise."""
+        return
 
     @property
     def log(self) -> Path:
         return self.folder / "access.log"
 
+    @abstractmethod
     async def store_bytes(self) -> int:
         """Bytes that the store occupies now."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="savings-", ignore_cleanup_errors=True)

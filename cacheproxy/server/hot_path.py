@@ -92,6 +92,7 @@ class HotPath:
                     if prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now):
                         body = candidate.body.whole() if prebuilt.has_body else b""
                         count = outlet.write_hot(prebuilt.head, body)  # type: ignore[arg-type]
+                        # At most one a connection until the timer runs: a turn of the loop bounds it.
                         if not self._ended:
                             self._loop.call_later(_SETTLE_S, self.settle)
                         self._ended.append((prebuilt.note, verdict.client, now, count, 0.0))

@@ -34,7 +34,7 @@ def echo(name: str, place: Place, *, size: int) -> Program:
 
 def nothing(name: str, place: Place) -> Program:
     """Not a program: the runner sends clients of `direct` to the origin itself."""
-    raise NotImplementedError
+    raise AssertionError(f"{name} is never started")
 
 
 def _ours(name: str, shown: str, memory: str) -> Peer:
