@@ -23,11 +23,11 @@ def burst(name: str, size: int, draw: random.Random, spread_s: float, rate: int 
     return together(Ask(file, pause_s=draw.uniform(0, spread_s)) for _ in range(16))
 
 
-def ranged(name: str, draw: random.Random, rate: int = RATE) -> Episode:
-    """8 clients fetch 2 MB each in 8 ranges of 250 KB or more, overlapping, each in an order of its own."""
+def ranged(name: str, draw: random.Random, clients: int, rate: int = RATE) -> Episode:
+    """Each client fetches 2 MB in 8 ranges of 250 KB or more, overlapping, in an order of its own."""
     file = large(name, 2 * MB, rate)
     lanes = []
-    for _ in range(8):
+    for _ in range(clients):
         cuts = [(first, first + 250_000) for first in range(0, 2 * MB, 250_000)]
         cuts = [(max(0, first - draw.choice((0, 0, 10_000, 40_000))), end) for first, end in cuts]
         draw.shuffle(cuts)
@@ -68,7 +68,7 @@ def group_a(draw: random.Random) -> list[Workload]:
     draw.shuffle(sizes)
     return [
         Workload("burst", [burst(f"burst/{n}", size, draw, 0.05) for n, size in enumerate(sizes)]),
-        Workload("range", [ranged(f"range/{n}", draw) for n in range(3)]),
+        Workload("range", [ranged(f"range/{n}", draw, 16) for n in range(3)]),
         Workload("resume", [resumed(f"resume/{n}", 0.2) for n in range(4)]),
         Workload("abort", [aborted(f"abort/{n}", 0.2) for n in range(4)]),
         Workload("sniff", [sniffed(f"sniff/{n}") for n in range(8)]),

@@ -82,7 +82,7 @@ def _oneoff(n: int, draw: random.Random, day_s: float) -> list[Episode]:
 
 MAKERS: dict[str, Maker] = {
     "burst": _burst,
-    "range": lambda n, draw, day_s: _once(a.ranged(f"range/{n}", draw, RATE), draw, day_s),
+    "range": lambda n, draw, day_s: _once(a.ranged(f"range/{n}", draw, 8, RATE), draw, day_s),
     "resume": lambda n, draw, day_s: _once(a.resumed(f"resume/{n}", 3.0, RATE), draw, day_s),
     "plain": _plain,
     "abort": lambda n, draw, day_s: _once(a.aborted(f"abort/{n}", 3.0, RATE), draw, day_s),

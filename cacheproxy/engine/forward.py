@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from cacheproxy.caching import invalidation, storing
 from cacheproxy.caching.key import has_routing_field
@@ -89,9 +89,8 @@ class Forwarder:
         response = await self.parts.upstream.fetch(self.outgoing(exchange, on_interim=exchange.on_interim))
         request = exchange.head
         exchange.record.reason = reason
-        for key in invalidation.targets(request, response.head, self.key_of):
-            self.parts.store.invalidate(key)
-            self._flights.invalidate(key)
+        if keys := invalidation.targets(request, response.head, self.key_of):
+            await self._invalidate(keys, response)
         if request.method == "POST" and not has_routing_field(request.fields):
             # RFC 9110 §9.3.3: the answer to a POST may be what later GETs get.
             asked = parse_request_directives(request.fields)
@@ -102,6 +101,17 @@ class Forwarder:
                 plan = Plan(request, asked, outgoing, verdict.stored.key, None)
                 return self.filling_answer(self._flights.adopt(plan, response, verdict), reason)
         return self.private_answer(Private(response, reason), reason)
+
+    async def _invalidate(self, keys: Sequence[str], response: UpstreamResponse) -> None:
+        for key in keys:
+            self.parts.store.invalidate(key)
+            self._flights.invalidate(key)
+        try:
+            # Whoever has the answer must get the new state, whichever process answers next.
+            await self.parts.store.invalidated()
+        except BaseException:
+            response.close()
+            raise
 
     def private_answer(self, outcome: Private, reason: Reason) -> Answer:
         """A response for one client alone."""

@@ -172,6 +172,9 @@ class Store(Protocol):
     def invalidate(self, key: str) -> None:
         """Drop what is stored under `key`, from now on also for look-ups under way."""
 
+    async def invalidated(self) -> None:
+        """Return once no other process answers with what was invalidated before, or cannot be reached."""
+
     async def purge(self, selector: Selector, *, dry_run: bool, soft: bool) -> int:
         """Remove what `selector` means; how many stored responses that were. Raises StoreError."""
 

@@ -7,7 +7,7 @@ whenever it changes something under the key.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from cachetools import LRUCache
 
@@ -40,7 +40,8 @@ class _Lent(LRUCache[str, bool]):
 
 class OwnedStore(TieredStore):
     """`owns` tells this worker's keys. `recall` has the other workers drop their copies of a key, soon; `may_lend`
-    says whether it can. `ask_owner` has the owner of a key invalidate it, soon.
+    says whether it can. `ask_owner` has the owner of a key invalidate it, soon. `is_done` waits until every worker has
+    done what it was told before.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class OwnedStore(TieredStore):
         may_lend: Callable[[], bool],
         recall: Callable[[str], None],
         ask_owner: Callable[[str], None],
+        is_done: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(memory, disk, max_object_bytes)
         self._last_entry_id = block << BLOCK_BITS
@@ -60,6 +62,9 @@ class OwnedStore(TieredStore):
         self._may_lend = may_lend
         self._recall = recall
         self._ask_owner = ask_owner
+        self._is_done = is_done
+        # How many rounds of messages lie between the last invalidation and the last copy of what it means.
+        self._rounds = 0
         self._lent = _Lent(recall)
         # Grows whenever copies are dropped: what was asked for before must not become a copy after.
         self.drops = 0
@@ -97,11 +102,21 @@ class OwnedStore(TieredStore):
     def invalidate(self, key: str) -> None:
         """Drop everything under `key`, here or at its owner."""
         if self._owns(key):
+            if key in self._lent:
+                self._rounds = max(self._rounds, 1)
             self._changes(key)
             super().invalidate(key)
         else:
             self.drop_copies(Selector(urls=(key,)))
             self._ask_owner(key)
+            # The owner is told, and tells whoever else has a copy.
+            self._rounds = 2
+
+    async def invalidated(self) -> None:
+        """Wait for the other workers where they have to do with what was invalidated."""
+        rounds, self._rounds = self._rounds, 0
+        for _ in range(rounds):
+            await self._is_done()
 
     def lend(self, key: str, content: bytes) -> tuple[int, bytes] | None:
         """What another worker needs to keep a copy: of the response under `key` whose body in memory is `content`."""

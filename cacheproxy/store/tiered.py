@@ -184,6 +184,9 @@ class TieredStore:
         if self._disk is not None:
             self._disk.changes.remove_key(key)
 
+    async def invalidated(self) -> None:
+        """Nobody else has copies."""
+
     async def purge(self, selector: Selector, *, dry_run: bool, soft: bool) -> int:
         """Remove (or mark stale) what `selector` means. Raises StoreError."""
         if selector.everything and not dry_run and not soft:

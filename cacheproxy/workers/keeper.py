@@ -39,6 +39,7 @@ log = logging.getLogger("cacheproxy")
 _JOIN_S = 5.0
 _LEAVE_S = 20.0
 _COUNTS_S = 5.0
+_HEARD_S = 4.0
 
 
 @dataclass(slots=True)
@@ -197,6 +198,7 @@ class Keeper:
             "recall": others("recall"),
             "invalidate": others("invalidate"),
             "purge": lambda key: self._purge(Selector(urls=(key,)), False, False),
+            "heard": self._heard,
             "drained": lambda: self._drained(channel),
         }
 
@@ -249,6 +251,13 @@ class Keeper:
             # Only now no owner lends the old any more: copies that are made from here on are new.
             await self._members.ask_all("drop", meant)
         return sum(counts)
+
+    async def _heard(self) -> None:
+        # A worker that is being replaced comes without copies.
+        present = [member.channel.call("heard", timeout_s=_HEARD_S) for member in self._members.present]
+        for found in await asyncio.gather(*present, return_exceptions=True):
+            if isinstance(found, BaseException) and not isinstance(found, ChannelLost):
+                raise found
 
     async def _snapshot(self) -> dict[str, object]:
         total = Counters()

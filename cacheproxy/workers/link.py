@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +14,12 @@ from cacheproxy.errors import StoreError
 from cacheproxy.sockets import address_unix
 from cacheproxy.tasks import TaskGroup
 
+log = logging.getLogger("cacheproxy")
+
 _RETRY_S = 0.05
 _LOG_BYTES = 4 * 1024 * 1024
 _OWED = 10_000
+_HEARD_S = 5.0
 
 
 class Link:
@@ -93,6 +97,14 @@ class Link:
             return False
         channel.send("log", lines)
         return True
+
+    async def heard_by_all(self) -> None:
+        """Return once every worker has done what it was told before, or does not answer."""
+        try:
+            if self._channel is not None:
+                await self._channel.call("heard", timeout_s=_HEARD_S)
+        except StoreError as error:
+            log.warning("a worker may answer with what has just been invalidated: %s", error)
 
     async def purge(self, key: str) -> int:
         """Purge a key in all workers; how many stored responses that were. Raises StoreError."""

@@ -82,6 +82,7 @@ class Worker(App):
             lambda: self._link.is_open,
             lambda key: self._link.send("recall", key),
             lambda key: self._link.send_surely("invalidate", key),
+            self._link.heard_by_all,
         )
         return self._owned
 
@@ -159,6 +160,7 @@ class Worker(App):
                 lambda key: self._owners.of(key) == owner
             ),
             "invalidate": self._invalidate,
+            "heard": self._heard,
             "purge": self._purge,
             "drop": self._drop,
             "counts": self._counts,
@@ -174,6 +176,9 @@ class Worker(App):
             self._owned.invalidate(key)
         else:
             self._owned.drop_copies(Selector(urls=(key,)))
+
+    async def _heard(self) -> None:
+        """Messages are handled in their order: what was sent before this has been done."""
 
     async def _purge(self, meant: Meant, dry_run: bool, soft: bool) -> int:
         return await self.engine.purge(_selector(meant), dry_run=dry_run, soft=soft)

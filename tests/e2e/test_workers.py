@@ -85,6 +85,14 @@ async def everywhere(proxy: Process) -> list[RawClient]:
     return clients
 
 
+async def keeper_of(proxy: Process) -> int:
+    """The process that is neither the supervisor nor a worker."""
+    children = Path(f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children").read_text().split()
+    workers = [worker["pid"] for worker in (await stats(proxy))["workers"]]
+    (keeper,) = [int(pid) for pid in children if int(pid) not in workers]
+    return keeper
+
+
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -193,6 +201,22 @@ async def test_unsafe_requests_and_purge_requests_invalidate_everywhere(origin: 
         assert origin.count() == 1
 
 
+async def test_an_unsafe_request_is_answered_once_no_worker_has_the_old(origin: Origin, start: Start) -> None:
+    origin.routes["/page"] = response(b"old", FRESH)
+    proxy = await start()
+    clients = await everywhere(proxy)
+    url = origin.url("/page")
+    for _ in range(2):
+        assert {(await client.get(url)).body for client in clients} == {b"old"}
+    origin.routes["/page"] = response(b"new", FRESH)
+    # What one worker tells the others goes through the keeper: it is late.
+    keeper = await keeper_of(proxy)
+    os.kill(keeper, signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(0.5, os.kill, keeper, signal.SIGCONT)
+    assert (await clients[0].get(url, method="POST", body=b"change")).status == 200
+    assert {(await client.get(url)).body for client in clients} == {b"new"}
+
+
 async def test_sums_are_exact(origin: Origin, start: Start, tmp_path: Path) -> None:
     for number in range(20):
         origin.routes[f"/{number}"] = response(bytes([number]) * 1000 * number, FRESH)
@@ -266,10 +290,7 @@ async def test_a_killed_keeper_is_replaced(origin: Origin, start: Start, tmp_pat
     proxy = await start("--memory", "1MiB")
     client = await connect(proxy)
     await client.get(origin.url("/before"))
-    children = Path(f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children").read_text().split()
-    workers = [worker["pid"] for worker in (await stats(proxy))["workers"]]
-    (keeper,) = [int(pid) for pid in children if int(pid) not in workers]
-    os.kill(keeper, signal.SIGKILL)
+    os.kill(await keeper_of(proxy), signal.SIGKILL)
     assert (await client.get(origin.url("/meanwhile"))).body == b"meanwhile" * 1000
 
     async def is_replaced() -> bool:
