@@ -142,7 +142,9 @@ class App:
             ),
             rules=config.rules,
             abandon=AbandonOptions(
-                config.number("cache.finish_bytes"), config.seconds("cache.finish_fraction")
+                config.number("cache.finish_bytes"),
+                config.seconds("cache.finish_fraction"),
+                config.number("cache.finish_requests"),
             ),
             spools=SpoolBudget(limit_bytes=config.number("cache.spool")),
             keep_bytes=config.number("cache.memory") // 64,

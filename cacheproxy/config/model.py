@@ -173,6 +173,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("cache.finish_fraction", Kind.FRACTION, 0.5, "or if at least this share is here", high=1),
     Setting(
+        "cache.finish_requests",
+        Kind.NUMBER,
+        2,
+        "or if it was asked for at least this often, and last as a whole; 0: never for that",
+    ),
+    Setting(
         "cache.join_gap", Kind.SIZE, _MIB, "a range request joins a running download that is this close to it"
     ),
     Setting("cache.spool", Kind.SIZE, 64 * _MIB, "memory that all running downloads may hold together"),

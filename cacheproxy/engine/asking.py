@@ -106,7 +106,7 @@ class Asking:
         request = self._request_for(None if validated is None else validated.stored)
         outgoing = self.outgoing(request, on_interim)
         asked_for = self.asked_for if request is self.upgraded else ()
-        plan = Plan(request, self.directives, outgoing, self.key, lambda: self._again(request), asked_for)
+        plan = self._plan(request, outgoing, asked_for)
         variants = [candidate for candidate in found if candidate.stored.etag is not None]
         has_own = not OWN_CONDITIONS.isdisjoint(self.request.fields.names())
         if validated is not None or (decision.reason is Reason.VARY_MISS and variants and not has_own):
@@ -127,7 +127,12 @@ class Asking:
         request = request.with_fields(request.fields.without(CONDITIONS))
         outgoing = self.outgoing(request, None)
         asked_for = stored.asked_for if request is not self.request else ()
-        return Plan(request, self.directives, outgoing, self.key, lambda: self._again(request), asked_for)
+        return self._plan(request, outgoing, asked_for)
+
+    def _plan(self, request: RequestHead, outgoing: UpstreamRequest, asked_for: tuple[str, ...]) -> Plan:
+        plan = Plan(request, self.directives, outgoing, self.key, lambda: self._again(request), asked_for)
+        plan.is_for_whole = "range" not in self.request.fields
+        return plan
 
     def _again(self, request: RequestHead) -> UpstreamRequest:
         outgoing = self.outgoing(request, None)

@@ -30,6 +30,8 @@ class Part:
         # False for what only one user may see.
         self.is_shared = True
         self.task: asyncio.Task[None] | None = None
+        # Whether the request that it is fetched for was one for the whole.
+        self.is_for_whole = False
         # Whether somebody who has sent no head yet waits for what comes in place of the part.
         self.is_awaited = False
         # What the head promises of a whole body, and the hash that runs along.

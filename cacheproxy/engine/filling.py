@@ -145,6 +145,7 @@ class Fillings:
         assembly = Assembly(plan.key, stored, None, options.join_gap_bytes, self._lost)
         assembly.is_doomed = is_doomed
         part = self._part(assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
+        part.is_for_whole = plan.is_for_whole
         part.spool.begin(writer, None if end is None else end - start)
         part.judged.set_result(None)
         facts = self.known.facts(plan, response)
@@ -248,7 +249,8 @@ class Fillings:
             return
         # What is not stored is of no use to anybody later.
         is_kept = spool.is_kept and not assembly.is_doomed
-        if not is_kept or not worth_finishing(spool.received, spool.length, self._parts.abandon):
+        requests = self._parts.store.requests_for(assembly.stored) if part.is_for_whole else 0
+        if not is_kept or not worth_finishing(spool.received, spool.length, requests, self._parts.abandon):
             part.task.cancel()
 
     # gaps
@@ -256,6 +258,7 @@ class Fillings:
     def fetch_part(self, assembly: Assembly, start: int, end: int | None, plan: Plan) -> Part:
         """Fetch bytes `start` to `end` of what `assembly` holds the rest of."""
         part = self._part(assembly, start, end, keep_bytes=0)
+        part.is_for_whole = plan.is_for_whole
         part.task = self._tasks.spawn(task_name(plan.key), self._run_part(assembly, part, plan))
         return part
 

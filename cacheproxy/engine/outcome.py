@@ -99,6 +99,8 @@ class Plan:
     variants: Sequence[Candidate] = ()
     # Outgoing fields without our conditions, for the case that a 304 fits nothing we hold.
     unconditional: Fields | None = None
+    # False where the client asked for a part.
+    is_for_whole: bool = True
 
 
 async def close_outcome(outcome: FlightOutcome) -> None:

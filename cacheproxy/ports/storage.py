@@ -163,6 +163,9 @@ class Store(Protocol):
     def note_request(self, key: str) -> None:
         """Note a request that no stored response answers, for eviction; once for each, also who waits."""
 
+    def requests_for(self, stored: StoredResponse) -> int:
+        """The requests noted for what is under its key, before it was stored and since, as far as is known."""
+
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """Put new fields in place of the old; the body stays."""
 

@@ -46,6 +46,11 @@ class Touches:
         uses = self._uses.get(entry_id)
         return 0 if uses is None else uses.pending
 
+    def known(self, entry_id: int) -> int:
+        """The request that had it stored, and the uses counted here."""
+        uses = self._uses.get(entry_id)
+        return 1 if uses is None else uses.written + uses.pending
+
     def take_due(self, *, everything: bool = False) -> list[tuple[int, int]]:
         """(entry, uses) where the score has changed enough to be written, at most a transaction's worth."""
         if everything or len(self._uses) > MAX_TOUCHED // 2:
@@ -126,6 +131,10 @@ class Ranking:
     def admits(self, key: str, size: int) -> bool:
         """Whether something new of `size` bytes is worth what it would replace."""
         return self.horizon.admits(max(1, self.ghosts.count(key_hash(key))), size)
+
+    def requests_for(self, key: str, entry_id: int) -> int:
+        """The requests for a key that are known here, whether they found something stored or not."""
+        return max(self.ghosts.count(key_hash(key)), self.touches.known(entry_id))
 
     def requests_of(self, key: str) -> int:
         """The requests for what is being stored; from now on they are counted with it."""

@@ -72,6 +72,7 @@ class ToldRanking(Ranking):
 
     def note_request(self, key: str) -> None:
         """Count a request for what is not stored."""
+        super().note_request(key)
         if len(self._asked) < _MAX_ASKED:
             self._asked.append(key_hash(key))
 

@@ -164,6 +164,10 @@ class TieredStore:
         if self._disk is not None:
             self._disk.ranking.note_request(key)
 
+    def requests_for(self, stored: StoredResponse) -> int:
+        """Those noted while it was not stored, or its uses since."""
+        return self._disk.ranking.requests_for(stored.key, stored.entry_id) if self._disk is not None else 1
+
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         updated = Candidate(stored, candidate.body, candidate.tier)

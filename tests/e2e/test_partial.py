@@ -14,7 +14,12 @@ from tests.support.origin import Origin
 
 SIZE = 3_000_000
 BODY = noise(SIZE)
-NEVER_FINISH = ("cache.finish_bytes=0", "cache.finish_fraction=1.0", "cache.join_gap=64KiB")
+NEVER_FINISH = (
+    "cache.finish_bytes=0",
+    "cache.finish_fraction=1.0",
+    "cache.finish_requests=0",
+    "cache.join_gap=64KiB",
+)
 
 
 @pytest.fixture
@@ -99,6 +104,25 @@ async def test_half_is_finished_less_is_not(
             file.go.set()
         await quiet(app)
         assert (file.sent == SIZE) is is_finished
+
+
+async def test_what_was_asked_for_before_is_finished(
+    origin: Origin, start_proxy: StartProxy, connect: Connect, file: File
+) -> None:
+    app = await start_proxy("cache.finish_bytes=0", "cache.finish_fraction=1.0")
+    url = origin.url("/f")
+    await aborted(app, connect, file, url, 600_000)
+    # Whoever asks for a part looks for something in it: no reason to fetch all of it.
+    await aborted(app, connect, file, url, 800_000, f"Range: bytes=600000-{SIZE - 1}")
+    assert file.sent < SIZE
+    file.stop_at, file.go = 1_000_000, asyncio.Event()
+    assert await take(await connect(app), url, 1_000_000) == BODY[:1_000_000]
+    file.go.set()
+    await quiet(app)
+    sent = file.sent
+    assert sent >= SIZE
+    assert (await (await connect(app)).get(url)).body == BODY
+    assert file.sent == sent
 
 
 async def test_an_origin_that_breaks_off_is_resumed_within_the_reply(

@@ -244,7 +244,9 @@ async def test_damage_in_a_stored_part_is_fetched_again(
 
 
 async def test_parts_after_eviction(origin: Origin, start_proxy: StartProxy, connect: Connect) -> None:
-    app = await start_proxy("cache.finish_bytes=0", "cache.finish_fraction=1.0", "cache.disk=4MiB")
+    app = await start_proxy(
+        "cache.finish_bytes=0", "cache.finish_fraction=1.0", "cache.disk=4MiB", "cache.finish_requests=0"
+    )
     files = [File(noise(900_000, seed)) for seed in range(12)]
     client = await connect(app)
     for round_ in range(2):

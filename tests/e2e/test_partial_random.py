@@ -23,6 +23,7 @@ from tests.support.origin import Origin
 OPTIONS = (
     "cache.finish_bytes=0",
     "cache.finish_fraction=1.0",
+    "cache.finish_requests=0",
     "cache.join_gap=32KiB",
     "server.drain_timeout=2s",
 )
