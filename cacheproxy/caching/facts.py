@@ -9,14 +9,16 @@ from cacheproxy.caching.key import bypass_reason, is_origin_condition, is_routin
 from cacheproxy.http.cache_control import PLAIN_REQUEST, parse_request_directives
 from cacheproxy.http.codings import asks_for, upgraded_accept_encoding
 from cacheproxy.http.forwarding import connection_options, end_to_end, is_hop_by_hop
+from cacheproxy.http.head import split_plain_fields
 from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.http.vary import variant_of
 
 # The fields by which an answer from the store differs for the same stored response.
 CONDITIONS = ("if-none-match", "if-modified-since", "range", "if-range")
 # Whoever sends these wants something that is decided elsewhere.
+_JUDGED = frozenset({"via", "host"})
 _NEVER_SHORT = frozenset({"content-length", "transfer-encoding", "expect", "upgrade", "trailer"})
-_SPEAKING = _NEVER_SHORT | {*CONDITIONS, "cache-control", "pragma"}
+_SPEAKING = _NEVER_SHORT | _JUDGED | {*CONDITIONS, "cache-control", "pragma"}
 _MAX_VARIANTS = 16
 
 Conditions = tuple[tuple[str, ...], ...]
@@ -24,7 +26,7 @@ Conditions = tuple[tuple[str, ...], ...]
 
 @lru_cache(4096)
 def says_nothing(name: str) -> bool:
-    """Whether a field of this lower-case name changes no fact but a variant's: it may have any value."""
+    """Whether a field of this lower-case name changes no fact but a variant's, and nobody judges it."""
     return not (name in _SPEAKING or is_hop_by_hop(name) or is_routing_field(name) or is_origin_condition(name))
 
 
@@ -32,25 +34,27 @@ class FieldFacts:
     """Facts about the fields of an HTTP/1.1 GET or HEAD without a body."""
 
     __slots__ = (
+        "_end_to_end",
         "_reads",
+        "_received",
         "_upgraded",
         "_variants",
         "asked",
         "conditions",
-        "fields",
+        "is_mute",
         "is_plain",
         "is_simple",
         "prepared",
         "raw",
-        "received",
     )
 
-    def __init__(self, raw: bytes, received: Fields, *, is_mute: bool = False) -> None:
-        """`is_mute`: `says_nothing` holds for every field, so the facts need not be looked for."""
+    def __init__(self, raw: bytes, received: Fields | None = None) -> None:
+        """`received` None: `says_nothing` holds for every field but one good Host, and all lines are well-formed."""
         self.raw = raw
         """The lines with the empty line, byte for byte: equal bytes have equal facts."""
-        self.received = received
-        self.fields = received
+        self.is_mute = received is None
+        """Whether no field but Host is one that anybody judges."""
+        self._received = self._end_to_end = received
         self.is_simple = True
         """Whether the connection persists, no body follows, and the store may be asked."""
         self.asked = PLAIN_REQUEST
@@ -61,15 +65,29 @@ class FieldFacts:
         self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
         self._upgraded: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
         self._reads: dict[tuple[str, ...], bool] | None = None
-        if not is_mute:
-            self._look()
+        if received is not None:
+            self._look(received)
 
-    def _look(self) -> None:
-        self.fields = fields = end_to_end(self.received)
+    @property
+    def received(self) -> Fields:
+        """The fields as they came."""
+        found = self._received
+        if found is None:
+            # Most often nobody asks: a hit needs to know only that they say nothing.
+            found = self._received = self._end_to_end = split_plain_fields(self.raw[:-2].decode("latin-1"))
+        return found
+
+    @property
+    def fields(self) -> Fields:
+        """Those that are for whoever answers, not for the connection."""
+        return self.received if self._end_to_end is None else self._end_to_end
+
+    def _look(self, received: Fields) -> None:
+        self._end_to_end = fields = end_to_end(received)
         self.is_simple = (
-            _NEVER_SHORT.isdisjoint(self.received.names())
+            _NEVER_SHORT.isdisjoint(received.names())
             and bypass_reason(fields) is None
-            and connection_options(self.received).isdisjoint(("close", "upgrade"))
+            and connection_options(received).isdisjoint(("close", "upgrade"))
         )
         self.asked = parse_request_directives(fields)
         if any(name in fields for name in CONDITIONS):

@@ -11,8 +11,8 @@ from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Answer, Exchange
 from cacheproxy.reasons import Reason
 
-# The fields that `admit_head` looks at.
-_JUDGED = frozenset({"via", "expect"})
+# The fields that `admit_head` looks at: none of them may be one that `caching.facts.says_nothing` of.
+JUDGED = frozenset({"via", "expect"})
 ALLOW = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, CONNECT"
 
 
@@ -49,7 +49,7 @@ def admit_client(parts: Parts, client: str) -> None:
 
 def admit_head(parts: Parts, request: RequestHead) -> None:
     """The checks of method and fields. Raises ClientError."""
-    if request.method != "TRACE" and _JUDGED.isdisjoint(request.fields.names()):
+    if request.method != "TRACE" and JUDGED.isdisjoint(request.fields.names()):
         return
     if request.method == "TRACE":
         # RFC 9110 §9.3.8: it would echo credentials that other hops added.

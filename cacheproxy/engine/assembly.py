@@ -23,7 +23,7 @@ from cacheproxy.ports import BodySource
 class Part:
     """One fetch: it brings bytes `start` to `end` (None: whatever comes)."""
 
-    def __init__(self, start: int, end: int | None, spool: Spool) -> None:
+    def __init__(self, start: int, end: int | None, spool: Spool, *, is_for_whole: bool = False) -> None:
         self.start = start
         self.end = end
         self.spool = spool
@@ -31,7 +31,7 @@ class Part:
         self.is_shared = True
         self.task: asyncio.Task[None] | None = None
         # Whether the request that it is fetched for was one for the whole.
-        self.is_for_whole = False
+        self.is_for_whole = is_for_whole
         # Whether somebody who has sent no head yet waits for what comes in place of the part.
         self.is_awaited = False
         # What the head promises of a whole body, and the hash that runs along.

@@ -144,8 +144,7 @@ class Fillings:
         stored = stored.with_body(*place, complete)
         assembly = Assembly(plan.key, stored, None, options.join_gap_bytes, self._lost)
         assembly.is_doomed = is_doomed
-        part = self._part(assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
-        part.is_for_whole = plan.is_for_whole
+        part = self._part(plan, assembly, start, end, keep_bytes=0 if is_part else options.keep_bytes)
         part.spool.begin(writer, None if end is None else end - start)
         part.judged.set_result(None)
         facts = self.known.facts(plan, response)
@@ -158,11 +157,11 @@ class Fillings:
             reason = Reason.UNDELIMITED
         return Filling(as_candidate(assembly), response.head, reader, response.length, reason)
 
-    def _part(self, assembly: Assembly, start: int, end: int | None, *, keep_bytes: int) -> Part:
+    def _part(self, plan: Plan, assembly: Assembly, start: int, end: int | None, *, keep_bytes: int) -> Part:
         length = None if end is None else end - start
         part: Part
         spool = Spool(None, length, keep_bytes, self._parts.spools, lambda: self._unread(assembly, part))
-        part = Part(start, end, spool)
+        part = Part(start, end, spool, is_for_whole=plan.is_for_whole)
         assembly.parts.append(part)
         self._register(assembly)
         return part
@@ -257,8 +256,7 @@ class Fillings:
 
     def fetch_part(self, assembly: Assembly, start: int, end: int | None, plan: Plan) -> Part:
         """Fetch bytes `start` to `end` of what `assembly` holds the rest of."""
-        part = self._part(assembly, start, end, keep_bytes=0)
-        part.is_for_whole = plan.is_for_whole
+        part = self._part(plan, assembly, start, end, keep_bytes=0)
         part.task = self._tasks.spawn(task_name(plan.key), self._run_part(assembly, part, plan))
         return part
 

@@ -31,6 +31,7 @@ class HeadLimits:
 # What `_FIELD_LINE` accepts, many lines at once, each with its CRLF.
 _FIELD_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t \x21-\x7e\x80-\xff]*\r\n)+\Z")
 _SPLIT_LINES = re.compile(r"([^:]+):([^\r]*)\r\n")
+_LINE_NAMES = re.compile(r"([^:]+):[^\r]*\r\n")
 
 
 def parse_plain_fields(
@@ -42,10 +43,27 @@ def parse_plain_fields(
     """
     if _FIELD_LINES.match(block) is None:
         return None
-    lines = [(name, value.strip(" \t")) for name, value in _SPLIT_LINES.findall(block)]
+    lines = _split_lines(block)
     if len(lines) > limits.fields or len(block) > limits.field_bytes:
         return None
     return lines, [(name.lower(), (value,)) for name, value in lines]
+
+
+def _split_lines(block: str) -> list[FieldLine]:
+    return [(name, value.strip(" \t")) for name, value in _SPLIT_LINES.findall(block)]
+
+
+def split_plain_fields(block: str) -> Fields:
+    """The fields of lines for which `plain_field_names` gives names."""
+    return Fields(_split_lines(block))
+
+
+def plain_field_names(block: str, limits: HeadLimits) -> list[str] | None:
+    """The lines' names as sent; None where `parse_plain_fields`, which takes twice as long, would give None."""
+    if _FIELD_LINES.match(block) is None:
+        return None
+    names: list[str] = _LINE_NAMES.findall(block)
+    return None if len(names) > limits.fields or len(block) > limits.field_bytes else names
 
 
 def _field_lines(lines: list[str], limits: HeadLimits) -> list[FieldLine]:

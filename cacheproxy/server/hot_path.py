@@ -195,7 +195,7 @@ class HotPath:
                 return False
             verdict.rules, verdict.facts = rules, None
         if verdict.facts is not facts:
-            if not self._store.admits_head(line.head.with_fields(facts.received)):
+            if not facts.is_mute and not self._store.admits_head(line.head.with_fields(facts.received)):
                 return False
             # An idle connection must not hold fields that will never come again.
             verdict.facts = facts if is_known else None

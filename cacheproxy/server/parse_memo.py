@@ -15,8 +15,9 @@ from cacheproxy.http.framing import request_framing
 from cacheproxy.http.head import (
     HeadLimits,
     check_host_value,
-    parse_plain_fields,
     parse_request_line,
+    plain_field_names,
+    split_plain_fields,
     with_target,
 )
 from cacheproxy.http.message import Fields, RequestHead
@@ -30,6 +31,9 @@ _NO_FIELDS = Fields()
 _BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
 
 _MAX_SEEN = 8192
+_HOST = ("Host", "host")
+_MAX_MUTE = 1024
+_LONGEST_MUTE = 64
 
 V = TypeVar("V")
 
@@ -102,6 +106,7 @@ class ParseMemo:
         self.longest = min(_LONGEST_BYTES, limits.head_bytes)
         self.lines: BoundedMemo[LineFacts] = BoundedMemo(limit_bytes // 2, 800, 4)
         self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes // 2, 2000, 6)
+        self._mute: set[str] = set()
         self._last: tuple[bytes, LineFacts, FieldFacts] | None = None
         self.lookups = 0
         self.misses = 0
@@ -150,23 +155,29 @@ class ParseMemo:
         return LineFacts(head)
 
     def _parse_block(self, raw: bytes) -> FieldFacts | None:
-        parsed = parse_plain_fields(raw[:-2].decode("latin-1"), self._limits)
-        if parsed is None:
+        block = raw[:-2].decode("latin-1")
+        names = plain_field_names(block, self._limits)
+        if names is None:
             return None
-        lines, entries = parsed
-        hosts = 0
-        is_mute = True
-        for name, values in entries:
-            if name == "host":
-                hosts += 1
-                check_host_value(values[0])
-            elif is_mute and not says_nothing(name):
-                is_mute = False
-        if hosts != 1:
+        if names[0] in _HOST and self._are_mute(names[1:]):
+            check_host_value(block[len("host:") : block.index("\r")].strip(" \t"))
+            return FieldFacts(raw)
+        fields = split_plain_fields(block)
+        hosts = fields.all("host")
+        if len(hosts) != 1:
             return None
-        fields = Fields.indexed(lines, entries)
-        if is_mute:
-            return FieldFacts(raw, fields, is_mute=True)
+        check_host_value(hosts[0])
         if not request_framing(_BARE.with_fields(fields)).is_empty:
             return None
         return FieldFacts(raw, fields)
+
+    def _are_mute(self, names: list[str]) -> bool:
+        """Whether none of these fields says anything; names that do not are remembered as they are sent."""
+        if self._mute.issuperset(names):
+            return True
+        if not all(says_nothing(name.lower()) for name in names):
+            return False
+        if len(self._mute) + len(names) > _MAX_MUTE:
+            self._mute.clear()
+        self._mute.update(name for name in names if len(name) <= _LONGEST_MUTE)
+        return True

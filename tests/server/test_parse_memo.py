@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.caching.facts import FieldFacts, says_nothing
+from cacheproxy.engine import admission
 from cacheproxy.errors import ClientError
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.head import HeadLimits, parse_request_head
@@ -14,7 +16,7 @@ from cacheproxy.server.parse_memo import BoundedMemo, ParseMemo
 from tests.server.test_hot_equals_ordinary import requests
 
 LIMITS = HeadLimits(target_bytes=200, field_bytes=300, head_bytes=2000, fields=6)
-NAMES = ("_variants", "raw")
+NAMES = ("_variants", "raw", "is_mute", "_received", "_end_to_end")
 
 
 def full(data: bytes) -> RequestHead | None:
@@ -47,10 +49,30 @@ def test_what_it_learns_is_what_the_full_parser_says(stream: list[bytes]) -> Non
             line, facts = learnt
             assert expected == line.head.with_fields(facts.received)
             assert list(facts.received.names()) == list(expected.fields.names())
-            assert facts_of(facts) == facts_of(FieldFacts(facts.raw, expected.fields))
+            worked_out = FieldFacts(facts.raw, expected.fields)
+            assert facts_of(facts) == facts_of(worked_out)
+            assert facts.fields == worked_out.fields
             assert line.key == str(expected.target)
         known = memo.known_head(data)
         assert known is None or known == expected
+
+
+@pytest.mark.parametrize("name", sorted(admission.JUDGED))
+def test_what_is_judged_is_never_mute(name: str) -> None:
+    memo = ParseMemo(HeadLimits(), 1 << 20)
+    assert not says_nothing(name)
+    learnt = memo.learn(b"GET http://h/a HTTP/1.1\r\nHost: h\r\n%s: 1.1 x\r\n\r\n" % name.title().encode())
+    assert learnt is not None and not learnt[1].is_mute
+
+
+def test_what_says_nothing_is_not_taken_apart() -> None:
+    memo = ParseMemo(HeadLimits(), 1 << 20)
+    block = b"Host: h\r\nUser-Agent: a\r\nX-%s: 1\r\n\r\n"
+    for number in range(3000):
+        learnt = memo.learn(b"GET http://h/a HTTP/1.1\r\n" + block % (b"%d" % number * 9))
+        assert learnt is not None and learnt[1].is_mute
+    assert learnt[1].received.lines == (("Host", "h"), ("User-Agent", "a"), ("X-" + "2999" * 9, "1"))
+    assert len(memo._mute) <= 1024
 
 
 def test_it_learns_ordinary_requests() -> None:
