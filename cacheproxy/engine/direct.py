@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from cacheproxy.caching import storing
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.answers import forwarded_head
-from cacheproxy.engine.flight import Begun, Flight, Flights
+from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
-from cacheproxy.engine.outcome import Plan, Private, Restart, task_name
+from cacheproxy.engine.outbound import Outbound, prepare
+from cacheproxy.engine.outcome import FlightOutcome, Plan, Private, Restart, task_name
 from cacheproxy.errors import CacheproxyError, StaleConnection
-from cacheproxy.http.codings import upgraded_accept_encoding
-from cacheproxy.http.forwarding import outbound_request_fields
-from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
+from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.policy.rules import placed, timeouts_for
 from cacheproxy.ports import Affinity, Answer, Candidate, Closable, UpstreamRequest
 from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Reply
@@ -31,17 +30,6 @@ from cacheproxy.reasons import Reason
 log = logging.getLogger("cacheproxy")
 
 _FAULT = "on the direct path: %s"
-
-
-@dataclass(frozen=True, slots=True)
-class Outbound:
-    """What a client's fields become on the way to any origin: the lines but for Host, their bytes."""
-
-    is_plain: bool
-    asked_for: tuple[str, ...]
-    fields: Fields
-    lines: tuple[FieldLine, ...]
-    wire: str
 
 
 class DirectPath:
@@ -65,10 +53,12 @@ class DirectPath:
     ) -> DirectExchange | None:
         """Take on a GET that is plain by `facts` and not in memory; None where it is for the ordinary path."""
         target = head.target
-        outbound: Outbound = facts.prepared or self._prepare(head, facts)
+        outbound: Outbound = facts.prepared or prepare(facts, self.parts.codings, self.parts.via)
         if not outbound.is_plain or target is None or target.origin.scheme != "http" or affinity.pinned:
             return None
-        if not self.is_free(key) or (self._owns is not None and not self._owns(key)):
+        if self._owns is not None and not self._owns(key):
+            return None
+        if not self.is_free(key):
             return None
         if "?" in target.path_and_query:
             place = placed(target, self.parts.rules, self.parts.caching.drop_query)
@@ -79,31 +69,13 @@ class DirectPath:
         exchange = DirectExchange(self, head, key, facts, outbound, affinity, reply)
         if not self.parts.store.is_absent(key):
             self.parts.store.look_up(key, exchange.found)
-        elif not exchange.fetch():
+        elif not exchange.go_forward():
             return None
         return exchange
 
     def is_free(self, key: str) -> bool:
-        """Whether nothing of `key` is in memory or on its way."""
-        flights = self.flights
-        return (
-            key not in flights.fillings.keys
-            and flights.pending(key) is None
-            and not self.parts.store.lookup_memory(key)
-        )
-
-    def _prepare(self, head: RequestHead, facts: FieldFacts) -> Outbound:
-        fields = facts.fields
-        codings = self.parts.codings
-        value = upgraded_accept_encoding(head, codings) if codings else None
-        if value is not None:
-            fields = fields.replaced("Accept-Encoding", value)
-        sent = outbound_request_fields(fields, "", self.parts.via, (1, 1))
-        tail = Fields(sent.lines[1:])
-        is_plain = facts.is_plain and "authorization" not in fields and "max-forwards" not in fields
-        asked_for = codings if value is not None else ()
-        facts.prepared = outbound = Outbound(is_plain, asked_for, fields, tail.lines, tail.wire() + "\r\n")
-        return outbound
+        """Whether nothing of `key` is in memory, or arriving."""
+        return key not in self.flights.fillings.keys and not self.parts.store.lookup_memory(key)
 
 
 class DirectExchange:
@@ -111,6 +83,7 @@ class DirectExchange:
 
     __slots__ = (
         "_affinity",
+        "_awaited",
         "_facts",
         "_flight",
         "_head",
@@ -144,6 +117,8 @@ class DirectExchange:
         self._pending: Closable | None = None
         self._response: FollowedResponse | None = None
         self._flight: Flight | None = None
+        # Somebody else's, of the same key.
+        self._awaited: Flight | None = None
         self._request: UpstreamRequest
         self._is_closed = False
 
@@ -157,7 +132,7 @@ class DirectExchange:
             if candidates and self._key not in self._path.flights.fillings.keys:
                 done = self._reply.from_store(candidates)
             else:
-                done = candidates is not None and self._path.is_free(self._key) and self.fetch()
+                done = candidates is not None and self._path.is_free(self._key) and self.go_forward()
         except Exception:
             log.exception(_FAULT, task_name(self._key))
             self._fault()
@@ -165,9 +140,39 @@ class DirectExchange:
             if not done:
                 self._reply.ordinary(None)
 
+    # somebody else's fetch
+
+    def go_forward(self) -> bool:
+        """Nothing is stored: wait for whoever asks the origin already, or ask; False where that has to wait."""
+        flight = self._path.flights.pending(self._key)
+        if flight is None:
+            return self._fetch()
+        self._awaited = flight
+        flight.tell(self._told)
+        return True
+
+    def _told(self, outcome: FlightOutcome) -> None:
+        self._awaited = None
+        path, key = self._path, self._key
+        try:
+            if (
+                isinstance(outcome, Private)
+                and path.flights.pending(key) is None
+                and path.is_free(key)
+                and path.parts.store.is_absent(key)
+                and self._fetch()
+            ):
+                return
+        except Exception:
+            log.exception(_FAULT, task_name(key))
+            self._fault()
+            return
+        path.parts.store.note_request(key)
+        self._reply.ordinary(Waited(outcome))
+
     # the origin
 
-    def fetch(self) -> bool:
+    def _fetch(self) -> bool:
         """Ask the origin; False where that has to wait for a connection."""
         path, outbound, target = self._path, self._outbound, self._head.target
         assert target is not None
@@ -245,21 +250,14 @@ class DirectExchange:
             self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
 
     def _again(self) -> UpstreamRequest:
-        request = self._request
-        return UpstreamRequest(
-            request.origin,
-            request.method,
-            request.request_target,
-            request.fields,
-            request.first_byte_s,
-            request.idle_s,
-            affinity=request.affinity,
-        )
+        return replace(self._request)
 
     def _describe(self) -> None:
         record = self._reply.record()
         record.reason, record.tag = Reason.URI_MISS, "TCP_MISS"
-        record.hierarchy = f"HIER_DIRECT/{self._request.origin.host}"
+        target = self._head.target
+        assert target is not None
+        record.hierarchy = f"HIER_DIRECT/{target.origin.host}"
 
     def _pass_on(self, response: FollowedResponse, verdict: Private) -> None:
         assert self._flight is not None
@@ -320,6 +318,10 @@ class DirectExchange:
     def close(self) -> None:
         """The client has left."""
         flight, is_awaited = self._flight, self._pending is not None
+        if self._awaited is not None:
+            self._awaited.leave(self._told)
+            self._awaited = None
+            self._describe()
         if flight is not None:
             self._describe()
         if is_awaited and flight is not None and flight.waiters:

@@ -7,6 +7,7 @@ response is a candidate like any stored one, and whoever may reuse it follows it
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cacheproxy.caching import combining, storing
@@ -49,6 +50,7 @@ class Flight:
         self.is_doomed = False
         self.is_shareable = False
         self.task: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[FlightOutcome], None]] = []
 
     @property
     def outcome(self) -> asyncio.Future[FlightOutcome]:
@@ -65,6 +67,24 @@ class Flight:
         finally:
             self.waiters -= 1
             self._abandon_if_unwanted()
+
+    def tell(self, listener: Callable[[FlightOutcome], None]) -> None:
+        """As `wait`, without a task: `listener` is called soon after the outcome is known, unless it leaves."""
+        self.waiters += 1
+        self._listeners.append(listener)
+
+    def leave(self, listener: Callable[[FlightOutcome], None]) -> None:
+        """Wait no longer."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            self.waiters -= 1
+            self._abandon_if_unwanted()
+
+    def _told(self, outcome: FlightOutcome) -> None:
+        listeners, self._listeners = self._listeners, []
+        self.waiters -= len(listeners)
+        for listener in listeners:
+            listener(outcome)
 
     async def lead(self) -> FlightOutcome:
         """The outcome, for the request that started it."""
@@ -85,6 +105,9 @@ class Flight:
         """Tell everybody, once."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+            if self._listeners:
+                # Whoever began it goes first.
+                asyncio.get_running_loop().call_soon(self._told, outcome)
 
 
 @dataclass(slots=True)
@@ -106,6 +129,16 @@ class Begun:
             if self.response is not None:
                 self.response.close()
             self.flights.settle(self.flight, Restart(discard=False))
+
+
+@dataclass(slots=True)
+class Waited:
+    """The direct path has waited, and noted the request: for a flight that has now this outcome."""
+
+    outcome: FlightOutcome
+
+    def close(self) -> None:
+        """It belongs to whoever began the flight."""
 
 
 def _mark(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from cacheproxy.caching.storing import COOKIE_FIELDS
 from cacheproxy.caching.validation import FAILURE_STATUSES
 from cacheproxy.engine.asking import OWN_CONDITIONS, SHAREABLE, Asking
 from cacheproxy.engine.delivery import Delivery, Instead, LookAgain
-from cacheproxy.engine.flight import Begun, Flights
+from cacheproxy.engine.flight import Begun, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.head_request import update_from_head
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Private, Restart, close_outcome
@@ -65,6 +65,11 @@ class Lookup:
             answer = await self._conclude(Forward(Reason.URI_MISS), None, outcome, was_validation=False)
             if answer is not None:
                 return answer
+        elif isinstance(begun, Waited):
+            self._is_counted = self._was_collapsed = True
+            self._waits += 1
+            if isinstance(begun.outcome, Failed):
+                return await self._failed(begun.outcome.error, None)
         for _ in range(_MAX_TURNS):
             decision = await self._decide()
             if isinstance(decision, Validate) and self._fills_gap(decision):

@@ -246,6 +246,53 @@ async def test_a_fetch_goes_on_for_those_who_wait(
     await settled(app)
 
 
+async def test_who_waits_in_vain_asks_without_a_task(
+    origin: Origin, ready: Ready, connect: Connect, ordinary: list[str]
+) -> None:
+    app, client = await ready()
+    other = await connect(app)
+    # Both ask at once, so that two idle connections are there afterwards.
+    both = [held(origin, "/x", response(b"", NEVER)), held(origin, "/y", response(b"", NEVER))]
+    tasks = [asyncio.ensure_future(one.get(origin.url(path))) for one, path in ((client, "/x"), (other, "/y"))]
+    await origin.until(lambda: origin.count("/x") + origin.count("/y") == 2)
+    for opened in both:
+        opened.set()
+    await asyncio.gather(*tasks)
+    ordinary.clear()
+    opened = held(origin, "/a", response(b"mine", NEVER))
+    tasks = [asyncio.ensure_future(one.get(origin.url("/a"))) for one in (client, other)]
+    await origin.until(lambda: origin.count("/a") == 1)
+    flight = app.engine.flights.pending(origin.url("/a"))
+    while flight is not None and not flight.waiters:
+        await asyncio.sleep(0)
+    opened.set()
+    assert [(await task).body for task in tasks] == [b"mine"] * 2
+    assert (origin.count("/a"), ordinary) == (2, [])
+    assert (app.counters.misses, app.counters.collapsed) == (5, 0)
+    await settled(app)
+
+
+@pytest.mark.parametrize("fields", [FRESH, NEVER])
+async def test_who_waits_may_leave(origin: Origin, ready: Ready, connect: Connect, fields: str) -> None:
+    app, client = await ready()
+    other = await connect(app)
+    opened = held(origin, "/a", response(b"mine", fields))
+    task = asyncio.ensure_future(client.get(origin.url("/a")))
+    await origin.until(lambda: origin.count("/a") == 1)
+    flight = app.engine.flights.pending(origin.url("/a"))
+    assert flight is not None
+    await other.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    while not flight.waiters:
+        await asyncio.sleep(0)
+    other.reset()
+    while flight.waiters:
+        await asyncio.sleep(0)
+    opened.set()
+    assert (await task).body == b"mine"
+    await settled(app)
+    assert (app.counters.aborted, origin.count("/a")) == (1, 1)
+
+
 async def test_without_anybody_waiting_the_fetch_ends_with_its_client(origin: Origin, ready: Ready) -> None:
     app, client = await ready()
     origin.routes["/a"] = silent
