@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import SetCookie
 from cacheproxy.caching.reuse import remaining_lifetime
@@ -24,28 +26,24 @@ def forwarded_head(
 ) -> ResponseHead:
     """The head of a response passed on from upstream. `stored` is the storing decision's reason."""
     fields = end_to_end(head.fields)
-    extra: list[FieldLine] = []
+    added = _added(parts.via, head.version, head.status, reason, stored, collapsed)
     if "date" not in fields:
         # RFC 9110 §6.6.1: a recipient with a clock adds the Date that the origin left out.
-        extra.append(("Date", format_date(parts.clock.wall())))
+        added = (("Date", format_date(parts.clock.wall())), *added)
+    return ResponseHead(head.status, head.reason_phrase, fields.plus(*added))
+
+
+@lru_cache(1024)
+def _added(
+    via: str, version: tuple[int, int], status: int, reason: Reason, stored: Reason | None, collapsed: bool
+) -> tuple[FieldLine, ...]:
     word = fwd_word(reason)
     detail = None if stored in (None, Reason.STORED) else str(stored)
     if detail is None and str(reason) != word:
         detail = str(reason)
-    extra.append(("Via", _via(parts, head)))
-    extra.append(
-        (
-            "Cache-Status",
-            cache_status(
-                fwd=word,
-                fwd_status=head.status,
-                stored=stored is Reason.STORED,
-                collapsed=collapsed,
-                detail=detail,
-            ),
-        )
-    )
-    return ResponseHead(head.status, head.reason_phrase, fields.plus(*extra))
+    is_stored = stored is Reason.STORED
+    said = cache_status(fwd=word, fwd_status=status, stored=is_stored, collapsed=collapsed, detail=detail)
+    return ("Via", _via(via, version)), ("Cache-Status", said)
 
 
 def stored_fields(
@@ -59,7 +57,7 @@ def stored_fields(
     extra: list[FieldLine] = []
     if "date" not in fields:
         extra.append(("Date", format_date(stored.timing.response_time)))
-    extra.append(("Via", _via(parts, stored.head)))
+    extra.append(("Via", _via(parts.via, stored.head.version)))
     ttl = int(remaining_lifetime(stored, now))
     if reason is Reason.PARTIAL_HIT:
         # RFC 9211 §2.2: a stored response was selected, but the bytes asked for had to be completed.
@@ -75,5 +73,5 @@ def stored_fields(
     return fields.plus(*extra)
 
 
-def _via(parts: Parts, head: ResponseHead) -> str:
-    return f"{head.version[0]}.{head.version[1]} {parts.via}"
+def _via(via: str, version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]} {via}"

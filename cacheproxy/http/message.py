@@ -78,9 +78,17 @@ class Fields:
     def without(self, names: Iterable[str]) -> Fields:
         """These fields less every line whose lower-case name is in `names`."""
         drop = frozenset(names)
-        rest = Fields([line for line in self.lines if line[0].lower() not in drop])
-        if self._index is not None:
-            rest._index = {name: values for name, values in self._index.items() if name not in drop}
+        index = self._index
+        if index is None:
+            return Fields([line for line in self.lines if line[0].lower() not in drop])
+        if len(index) == len(self.lines):
+            # Each name once: the index is in the order of the lines.
+            rest = Fields([line for line, name in zip(self.lines, index, strict=True) if name not in drop])
+        else:
+            rest = Fields([line for line in self.lines if line[0].lower() not in drop])
+        rest._index = kept = index.copy()
+        for name in drop:
+            kept.pop(name, None)
         return rest
 
     def where(self, keep: Callable[[str, str], bool]) -> Fields:

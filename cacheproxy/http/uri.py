@@ -18,7 +18,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _REG_NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9\-._~]+\Z")
 # RFC 3986 characters plus those that browsers send raw; no space, control, backslash, '#' or 8-bit byte.
-_PATH = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]{}|^`\"<>]*\Z")
+_PATH_TEXT = r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]{}|^`\"<>]*\Z"
+_PATH = re.compile(_PATH_TEXT)
+# Most targets at once: what it takes `parse_absolute` would take apart in the same way.
+_PLAIN = re.compile(r"(https?)://([A-Za-z0-9.\-:]{1,300})(/" + _PATH_TEXT + ")")
 
 
 class UnsupportedScheme(SyntaxFault):
@@ -35,8 +38,13 @@ class Origin(NamedTuple):
     @property
     def authority(self) -> str:
         """host[:port] as it stands in a Host field; the scheme's default port is left out."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{host}:{self.port}"
+        return _authority(self)
+
+
+@lru_cache(maxsize=1024)
+def _authority(origin: Origin) -> str:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return host if origin.port == DEFAULT_PORTS.get(origin.scheme) else f"{host}:{origin.port}"
 
 
 class TargetUri(NamedTuple):
@@ -87,6 +95,10 @@ def parse_authority(text: str, default_port: int | None) -> tuple[str, int]:
 
 def parse_absolute(text: str) -> TargetUri:
     """An absolute-form target with scheme http or https. Raises SyntaxFault saying what is wrong."""
+    plain = _PLAIN.match(text)
+    if plain is not None:
+        scheme, authority, path = plain.groups()
+        return TargetUri(_origin(scheme, authority), path)
     scheme_match = _SCHEME.match(text)
     if scheme_match is None:
         raise SyntaxFault("not an absolute URI")

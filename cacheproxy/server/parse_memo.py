@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from cacheproxy.caching.facts import FieldFacts, says_nothing
 from cacheproxy.caching.key import cache_key
-from cacheproxy.errors import ClientError
+from cacheproxy.errors import ClientError, SyntaxFault
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.head import (
     HeadLimits,
@@ -21,13 +21,14 @@ from cacheproxy.http.head import (
     with_target,
 )
 from cacheproxy.http.message import Fields, RequestHead
-from cacheproxy.http.uri import Origin
+from cacheproxy.http.uri import Origin, parse_absolute
 
 _END = b"\r\n\r\n"
 # A head longer than this is unlikely to come again, and would push out many that do.
 _LONGEST_BYTES = 8 * 1024
 _METHODS = frozenset({"GET", "HEAD"})
 _NO_FIELDS = Fields()
+_VERSION = " HTTP/1.1"
 _BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
 
 _MAX_SEEN = 8192
@@ -148,7 +149,15 @@ class ParseMemo:
         return new_line, new_facts
 
     def _parse_line(self, raw: bytes) -> LineFacts | None:
-        method, target, version = parse_request_line(raw.decode("latin-1"), self._limits)
+        line = raw.decode("latin-1")
+        if line.startswith("GET http") and line.endswith(_VERSION) and len(raw) <= self._limits.target_bytes:
+            # As below; that the target has no white space is for its own parser to see.
+            text = line[len("GET ") : -len(_VERSION)]
+            try:
+                return LineFacts(RequestHead("GET", text, (1, 1), _NO_FIELDS, parse_absolute(text)))
+            except SyntaxFault:
+                return None
+        method, target, version = parse_request_line(line, self._limits)
         head = with_target(RequestHead(method, target, min(version, (1, 1)), _NO_FIELDS))
         if method not in _METHODS or head.version != (1, 1) or head.target is None:
             return None

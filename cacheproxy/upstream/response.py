@@ -41,6 +41,20 @@ def no_response(request: UpstreamRequest) -> UpstreamError:
 class OriginResponse:
     """A response whose head is here; its body is read straight from the connection."""
 
+    __slots__ = (
+        "_connection",
+        "_framing",
+        "_head",
+        "_is_held",
+        "_is_private",
+        "_is_public_peer",
+        "_owner",
+        "_request",
+        "_sender",
+        "_sink",
+        "_timing",
+    )
+
     def __init__(
         self,
         connection: OriginConnection,
