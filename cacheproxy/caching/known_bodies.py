@@ -6,6 +6,7 @@ could have fetched from where he is.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,6 +41,23 @@ class BodyFacts:
     length: int | None
     content_type: str
     codings: tuple[str, ...] | None
+
+
+def to_text(facts: BodyFacts) -> str:
+    """The facts of a body that was stored whole, but for its digests, in a form to keep."""
+    return json.dumps(
+        [facts.has_credentials, facts.address_class, facts.length, facts.content_type, facts.codings]
+    )
+
+
+def from_text(text: str, digests: tuple[Digest, ...]) -> BodyFacts:
+    """The facts again, with the digests. Raises ValueError where it is no such text."""
+    has_credentials, address_class, length, content_type, codings = json.loads(text)
+    if not isinstance(has_credentials, bool):
+        raise ValueError("not what to_text wrote")
+    names = None if codings is None else tuple(map(str, codings))
+    whose = AddressClass(address_class)
+    return BodyFacts(digests, has_credentials, whose, int(length), str(content_type), names)
 
 
 def body_facts(request: Fields, response: ResponseHead, path: str, address_class: AddressClass) -> BodyFacts:

@@ -224,7 +224,7 @@ class Fillings:
             assembly.is_committed = True
             candidate = await writer.commit(stored, spool.whole())
             if part.promised is not None and candidate is not None:
-                self.known.add(*part.promised, candidate)
+                await self.known.add(*part.promised, candidate)
             return
         if not spool.received or not (is_whole or assembly.is_resumable):
             return

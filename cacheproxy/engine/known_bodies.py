@@ -1,19 +1,24 @@
 """Bodies that we hold under another URL: the transfer is ended, and ours is served in its place.
 
-Only what a digest names, and only after the hash of our copy was computed anew. The index lives in memory.
+Only what a digest names, and only after the hash of our copy was computed anew.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-
-from cachetools import LRUCache
+from dataclasses import replace
 
 from cacheproxy.caching.combining import StorePart
 from cacheproxy.caching.entry import StoredResponse, Timing
-from cacheproxy.caching.known_bodies import AddressClass, BodyFacts, body_facts, expected_digests, may_share
+from cacheproxy.caching.known_bodies import (
+    MIN_BYTES_TO_COME,
+    AddressClass,
+    BodyFacts,
+    body_facts,
+    expected_digests,
+    may_share,
+)
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.outcome import Filling, Plan
 from cacheproxy.engine.parts import Parts
@@ -26,15 +31,6 @@ from cacheproxy.ports import Candidate, UpstreamResponse
 from cacheproxy.reasons import Reason
 
 log = logging.getLogger("cacheproxy")
-
-_MAX_KNOWN = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    facts: BodyFacts
-    key: str
-    entry_id: int
 
 
 class HeldResponse:
@@ -97,11 +93,10 @@ def is_wrong(key: str, verifier: Verifier) -> bool:
 
 
 class KnownBodies:
-    """Which digests are held, and where: verified when they were stored, and once more before they are used."""
+    """Digests are verified when a body is stored, and once more before it is used; the store remembers them."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._known: LRUCache[Digest, _Held] = LRUCache(_MAX_KNOWN)
 
     def facts(self, plan: Plan, response: UpstreamResponse) -> BodyFacts:
         """What the head promises of the body that comes."""
@@ -124,12 +119,12 @@ class KnownBodies:
         candidate = self._parts.store.put(stored, content)
         return Filling(candidate, response.head, None, len(content), Reason.STORED, content)
 
-    def add(self, facts: BodyFacts, verifier: Verifier, candidate: Candidate) -> None:
+    async def add(self, facts: BodyFacts, verifier: Verifier, candidate: Candidate) -> None:
         """A body was stored whole, and has the digests that were promised."""
         stored = candidate.stored
-        facts = replace(facts, digests=verifier.computed(), length=stored.length)
-        for digest in facts.digests:
-            self._known[digest] = _Held(facts, stored.key, stored.entry_id)
+        if stored.length is not None and stored.length >= MIN_BYTES_TO_COME and not facts.has_credentials:
+            facts = replace(facts, digests=verifier.computed(), length=stored.length)
+            await self._parts.store.note_body(stored, facts)
 
     async def has_its_digests(self, candidate: Candidate) -> bool:
         """Whether a body that came in parts has what its head and name promise; else it is dropped."""
@@ -149,29 +144,29 @@ class KnownBodies:
         """The response, or the same with our copy of its body; then the transfer has been ended."""
         if isinstance(verdict, StorePart) or response.length is None or response.is_private_connection:
             return response
+        if response.length < MIN_BYTES_TO_COME:
+            return response
         facts = self.facts(plan, response)
         for digest in facts.digests:
-            held = self._known.get(digest)
-            if held is None or held.key == plan.key or not may_share(facts, held.facts, response.length):
-                continue
-            candidate = await self._verified(held)
-            if candidate is None:
-                del self._known[digest]
-                continue
-            log.info("%s: served from the copy under another URL", plan.key.partition("?")[0])
-            ours = HeldResponse(response, candidate)
-            response.close()
-            return ours
+            candidate = await self._holder(digest, facts, plan.key, response.length)
+            if candidate is not None:
+                log.info("%s: served from the copy under another URL", plan.key.partition("?")[0])
+                ours = HeldResponse(response, candidate)
+                response.close()
+                return ours
         return response
 
-    async def _verified(self, held: _Held) -> Candidate | None:
-        verifier = Verifier(held.facts.digests)
+    async def _holder(self, digest: Digest, facts: BodyFacts, key: str, length: int) -> Candidate | None:
         try:
-            for candidate in await self._parts.store.lookup(held.key):
-                if candidate.stored.entry_id != held.entry_id or candidate.stored.held is not None:
+            for candidate, held in await self._parts.store.bodies_with(digest):
+                stored = candidate.stored
+                if stored.key == key or stored.held is not None or not may_share(facts, held, length):
                     continue
+                # One more promised digest that ours does not have, and it is another body.
+                verifier = Verifier(facts.digests)
                 await _read_through(candidate, verifier)
-                return candidate if verifier.mismatch() is None else None
+                if verifier.mismatch() is None:
+                    return candidate
         except StoreError:
             log.debug("a known body cannot be read", exc_info=True)
         return None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.known_bodies import BodyFacts
+from cacheproxy.http.digests import Digest
 from cacheproxy.http.ranges import Slice
 
 
@@ -137,6 +139,12 @@ class Store(Protocol):
 
     def is_absent(self, key: str) -> bool:
         """Whether it is known that a look-up would find nothing."""
+
+    async def note_body(self, stored: StoredResponse, facts: BodyFacts) -> None:
+        """Remember the digests of a body that is stored whole, for as long as it is stored."""
+
+    async def bodies_with(self, digest: Digest) -> Sequence[tuple[Candidate, BodyFacts]]:
+        """The bodies of which that digest was noted, under whatever key. Raises StoreError."""
 
     def begin(
         self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False

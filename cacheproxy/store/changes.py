@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.known_bodies import BodyFacts, to_text
 from cacheproxy.errors import StoreError
 from cacheproxy.store.absent import Absent
 from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order, Row
-from cacheproxy.store.codec import encode, parts_text, variant_key
+from cacheproxy.store.codec import digest_key, encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.removed import Removed
@@ -19,6 +20,10 @@ from cacheproxy.store.write_queue import WriteQueue
 
 _REMOVE = "DELETE FROM entries WHERE entry_id = ?"
 _MARK_STALE = "UPDATE entries SET stale = 1 WHERE entry_id = ?"
+_NOTE_BODY = (
+    "INSERT OR REPLACE INTO digests(digest, entry_id, facts)"
+    " SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM entries WHERE entry_id = ?2)"
+)
 _UPDATE_HEAD = (
     "UPDATE entries SET stored_at = ?2, stale = ?3, head = ?4, parts = ?5, length = ?6,"
     " head_checksum = head_checksum(key, body_id, ?6, ?5, ?4) WHERE entry_id = ?1"
@@ -112,6 +117,12 @@ class Changes:
             -1 if stored.length is None else stored.length,
         )
         self._writer().order(Order(_UPDATE_HEAD, [parameters], self._removed.add_head(stored)))
+
+    async def note_body(self, entry_id: int, facts: BodyFacts) -> None:
+        """Remember what a body that was published hashes to; where that fails, it is not known under others."""
+        text = to_text(facts)
+        rows = [(digest_key(digest), entry_id, text) for digest in facts.digests]
+        await self._writer().order_and_tell(_NOTE_BODY, rows, _nothing)
 
     def replace_older(self, stored: StoredResponse) -> None:
         """Remove what `stored` takes the place of; look-ups stop finding it at once."""

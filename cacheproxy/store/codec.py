@@ -11,6 +11,7 @@ from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
+from cacheproxy.http.digests import Digest
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.schema import head_checksum
@@ -112,6 +113,11 @@ class Decoded:
         if len(head) <= _MEMO_HEAD_BYTES:
             self._memo[entry_id] = (columns, stored, prepared)
         return stored, prepared
+
+
+def digest_key(digest: Digest) -> bytes:
+    """A digest as it stands in the file."""
+    return f"{digest.algorithm}:".encode("ascii") + digest.value
 
 
 def variant_key(stored: StoredResponse) -> str:

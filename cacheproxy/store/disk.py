@@ -12,13 +12,15 @@ from typing import Any
 import aiosqlite
 
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.known_bodies import BodyFacts, from_text
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
+from cacheproxy.http.digests import Digest
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
 from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.absent import Absent
 from cacheproxy.store.changes import Changes
-from cacheproxy.store.codec import Decoded
+from cacheproxy.store.codec import Decoded, digest_key
 from cacheproxy.store.ghosts import Ghosts, key_hash
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.memory import MemoryBody
@@ -39,6 +41,10 @@ _LAST_ID = (
     " IFNULL((SELECT MAX(entry_id) FROM entries), 0), IFNULL((SELECT MAX(entry_id) FROM ranks), 0))"
 )
 
+_DIGESTS = (
+    "SELECT e.key, e.entry_id, d.facts FROM digests d JOIN entries e ON e.entry_id = d.entry_id"
+    " WHERE d.digest = ? ORDER BY d.entry_id DESC LIMIT 4"
+)
 _REOPEN_S = 30.0
 
 
@@ -221,6 +227,18 @@ class DiskTier:
             self._recorder.store_failed("checksum")
             self.changes.discard(entry_id)
             return None
+
+    async def bodies_with(self, digest: Digest) -> list[tuple[Candidate, BodyFacts]]:
+        """The stored responses of whose bodies this digest was noted. Raises StoreError."""
+        found: list[tuple[Candidate, BodyFacts]] = []
+        for key, entry_id, text in await self._reading().select(_DIGESTS, (digest_key(digest),)):
+            for candidate in await self.lookup(key):
+                if candidate.stored.entry_id == entry_id:
+                    try:
+                        found.append((candidate, from_text(text, (digest,))))
+                    except (ValueError, TypeError) as error:
+                        raise StoreError(f"what is noted of a body cannot be read: {error}") from error
+        return found
 
     async def read_row(self, body_id: int, start: int) -> bytes:
         """The bytes from `start` to the end of its row. Raises StoreError where they are not whole."""

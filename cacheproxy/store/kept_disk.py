@@ -103,6 +103,7 @@ class Keeping:
             "row": self._row,
             "entry": self._entry,
             "order": self._order,
+            "full": self._full,
             "touches": self._touches,
             "asked": self._asked,
             "hold": self._hold,
@@ -143,6 +144,10 @@ class Keeping:
             ),
             at_once=at_once,
         )
+
+    def _full(self) -> None:
+        # Its share of the queue is less than a batch: it would wait for others, or for the time to come.
+        self._disk.writer.commit_soon()
 
     def _touches(self, uses: list[tuple[int, int]]) -> None:
         self._disk.ranking.touches.give_back(uses)

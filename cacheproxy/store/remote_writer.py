@@ -113,6 +113,7 @@ class RemoteWriter:
             # What must not get lost goes on in the next life.
             self._last, self._orders = before.hand_over()
         self._queued_bytes = 0
+        self._is_hurried = False
         self._room: deque[tuple[int, asyncio.Future[bool]]] = deque()
         self._changed = asyncio.Event()
         self._stopping = False
@@ -129,6 +130,7 @@ class RemoteWriter:
         """A keeper is there: it gets the orders that no keeper has carried out yet, in their order."""
         self._channel = channel
         self._generation = generation
+        self._is_hurried = False
         for number, order in list(self._orders.items()):
             channel.send("order", number, order.sql, order.parameters, False)
 
@@ -143,6 +145,7 @@ class RemoteWriter:
 
     def settled(self, number: int, is_committed: bool) -> None:
         """The keeper says what became of a row or an entry."""
+        self._is_hurried = False
         found = self._settling.pop(number, None)
         if found is not None:
             self._queued_bytes -= found[1]
@@ -245,6 +248,12 @@ class RemoteWriter:
     def body_released(self) -> None:
         """The keeper hears of it from ToldInUse."""
 
+    def commit_soon(self) -> None:
+        """Once until the keeper has answered."""
+        if self._channel is not None and not self._is_hurried:
+            self._is_hurried = True
+            self._channel.send("full")
+
     @property
     def has_room(self) -> bool:
         """Whether more may be sent without waiting."""
@@ -258,6 +267,7 @@ class RemoteWriter:
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._room.append((size, waiter))
+        self.commit_soon()
         try:
             async with asyncio.timeout(STALL_S):
                 return await waiter

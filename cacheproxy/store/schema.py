@@ -80,6 +80,20 @@ CREATE TRIGGER rank_removed AFTER DELETE ON ranks BEGIN
 END;
 """
 
+# Which body has which digest; made where a file of before lacks it.
+_DIGESTS = """
+CREATE TABLE IF NOT EXISTS digests(
+  digest BLOB NOT NULL,
+  entry_id INTEGER NOT NULL,
+  facts TEXT NOT NULL,
+  PRIMARY KEY(digest, entry_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS digests_entry ON digests(entry_id);
+CREATE TRIGGER IF NOT EXISTS digests_removed AFTER DELETE ON entries BEGIN
+  DELETE FROM digests WHERE entry_id = OLD.entry_id;
+END;
+"""
+
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -143,6 +157,7 @@ async def _open_and_check(path: Path, disk_bytes: int) -> aiosqlite.Connection:
             await connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise _WrongVersion(f"its format is {version}, not {SCHEMA_VERSION}")
+        await connection.executescript(_DIGESTS)
         page_bytes = int(await scalar(connection, "PRAGMA page_size"))
         if page_bytes not in (PAGE_BYTES, SMALL_PAGE_BYTES):
             raise _WrongVersion(f"its pages are of {page_bytes} bytes")

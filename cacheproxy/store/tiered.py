@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from fnmatch import translate
 
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.known_bodies import BodyFacts
 from cacheproxy.errors import StoreError
+from cacheproxy.http.digests import Digest
 from cacheproxy.http.syntax import is_token
 from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
 from cacheproxy.store.batch import MAX_VARIANTS
@@ -89,6 +91,15 @@ class TieredStore:
             self._read_once[entry_id] = None
             return
         memory.put(Candidate(candidate.stored, candidate.body, "memory"))
+
+    async def note_body(self, stored: StoredResponse, facts: BodyFacts) -> None:
+        """Remember the digests of a body on disk."""
+        if self._disk is not None:
+            await self._disk.changes.note_body(stored.entry_id, facts)
+
+    async def bodies_with(self, digest: Digest) -> Sequence[tuple[Candidate, BodyFacts]]:
+        """Bodies on disk; memory does not take them in. Raises StoreError."""
+        return await self._disk.bodies_with(digest) if self._disk is not None else ()
 
     def begin(
         self, stored: StoredResponse, length: int | None, *, start: int = 0, is_part: bool = False

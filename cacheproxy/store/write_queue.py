@@ -29,6 +29,9 @@ class WriteQueue(Protocol):
     def body_released(self) -> None:
         """A body is no longer written or read."""
 
+    def commit_soon(self) -> None:
+        """Commit what is queued without waiting for more."""
+
     @property
     def has_room(self) -> bool:
         """Whether the queue takes more without waiting."""

@@ -127,6 +127,11 @@ class Writer:
         self._reclaim_due = True
         self._wake.set()
 
+    def commit_soon(self) -> None:
+        """Commit what is queued without waiting for more."""
+        self._flush_now = True
+        self._wake.set()
+
     @property
     def has_room(self) -> bool:
         """Whether the queue takes more without waiting."""
@@ -205,7 +210,13 @@ class Writer:
         while not self._stopping:
             now, batch = loop.time(), self._batch
             if batch.count:
-                if self._flush_now or batch.count >= BATCH_OPERATIONS or batch.data_bytes >= self._batch_bytes:
+                # Where somebody waits for room, a batch that is not full does not become any fuller.
+                if (
+                    self._flush_now
+                    or self._room
+                    or batch.count >= BATCH_OPERATIONS
+                    or batch.data_bytes >= self._batch_bytes
+                ):
                     return
                 # Orders of a transaction that failed wait a little longer, unless there is news.
                 deadline = min(deadline, max(now + BATCH_DELAY_S, 0.0 if batch.is_new_data else self._retry_at))

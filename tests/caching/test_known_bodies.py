@@ -16,7 +16,9 @@ from cacheproxy.caching.known_bodies import (
     BodyFacts,
     body_facts,
     expected_digests,
+    from_text,
     may_share,
+    to_text,
 )
 from cacheproxy.http.digests import Digest
 from tests.caching.build import fields, response
@@ -108,3 +110,22 @@ def test_sharing_never_crosses_a_border(arriving: BodyFacts, held: BodyFacts) ->
         assert not held.has_credentials
         assert (arriving.address_class, arriving.length) == (held.address_class, held.length)
         assert set(arriving.digests) & set(held.digests)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        HELD,
+        replace(HELD, codings=None),
+        replace(HELD, codings=("gzip", "br")),
+        replace(HELD, has_credentials=True),
+    ],
+)
+def test_facts_can_be_kept(facts: BodyFacts) -> None:
+    assert from_text(to_text(facts), facts.digests) == facts
+
+
+@given(st.text() | st.sampled_from(["[]", "[1, 2, 3, 4, 5]", '[true, "mars", 1, "", []]', "{}", "null"]))
+def test_what_cannot_be_read_is_a_value_error(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        from_text(text, (ONE,))

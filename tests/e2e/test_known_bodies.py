@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from cacheproxy.app import App
-from tests.conftest import Connect
+from cacheproxy.ports import Selector
+from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
 from tests.support.origin import Origin, Received, Wire, response
 
@@ -69,3 +70,25 @@ async def test_a_wrong_digest_is_not_stored(
         assert (await client.get(origin.url("/a"))).body == BODY[:size]
         assert origin.count() == n
     assert "does not have its digest" in caplog.text
+
+
+async def test_it_is_known_after_a_restart_and_forgotten_with_its_response(
+    origin: Origin, start_proxy: StartProxy, connect: Connect
+) -> None:
+    fields = (FRESH, digest(BODY), "Content-Type: application/x")
+    sent: list[int] = []
+    for name in ("one", "two", "three"):
+        origin.routes[f"/{name}"] = slow(origin, fields, sent)
+    first = await start_proxy()
+    assert (await (await connect(first)).get(origin.url("/one"))).body == BODY
+    await first.close()
+    second = await start_proxy(directory=first.directory)
+    client = await connect(second)
+    assert (await client.get(origin.url("/two"))).body == BODY
+    assert second.counters.origin_bytes < len(BODY) - MIB
+    while len(second.engine.flights):
+        await asyncio.sleep(0)
+    assert await second.engine.purge(Selector(everything=True), dry_run=False, soft=False) == 2
+    fetched = second.counters.origin_bytes
+    assert (await client.get(origin.url("/three"))).body == BODY
+    assert second.counters.origin_bytes >= fetched + len(BODY)

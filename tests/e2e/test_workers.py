@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -215,6 +216,23 @@ async def test_an_unsafe_request_is_answered_once_no_worker_has_the_old(origin: 
     asyncio.get_running_loop().call_later(0.5, os.kill, keeper, signal.SIGCONT)
     assert (await clients[0].get(url, method="POST", body=b"change")).status == 200
     assert {(await client.get(url)).body for client in clients} == {b"new"}
+
+
+async def test_a_body_is_known_whoever_owns_it(origin: Origin, start: Start) -> None:
+    body = os.urandom(20_000_000)
+    named = f"/by-hash/SHA256/{hashlib.sha256(body).hexdigest()}"
+    names = [f"/{number}{named}" for number in range(6)]
+    for name in names:
+        origin.routes[name] = response(body, FRESH)
+    proxy = await start()
+    client = await connect(proxy)
+    for name in names:
+        length = await begin(client, origin.url(name))
+        assert await body_of(client, length) == body
+    # Ended when the head has come, all but the first; what is in the sockets by then does not count here.
+    shown = await stats(proxy)
+    assert shown["origin_bytes"] < len(body) * len(names) / 2
+    assert len([worker for worker in shown["workers"] if worker["requests"]]) == 1
 
 
 async def test_sums_are_exact(origin: Origin, start: Start, tmp_path: Path) -> None:

@@ -463,3 +463,14 @@ async def test_kill_in_the_middle_of_stores(fresh: House, seed: int) -> None:
     await until(lambda: fresh.sql("SELECT COUNT(*) FROM loose") == [(0,)])
     await fresh.close()
     fresh.check_file()
+
+
+async def test_a_file_without_digests_gets_them(house: House) -> None:
+    await fill(house)
+    await house.close()
+    house.sql("DROP TRIGGER digests_removed")
+    house.sql("DROP TABLE digests")
+    await house.open()
+    await assert_works(house)
+    assert house.sql("SELECT COUNT(*) FROM digests") == [(0,)]
+    assert sorted(await assert_never_wrong(house)) == sorted(SIZES)

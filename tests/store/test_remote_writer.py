@@ -74,6 +74,18 @@ async def test_room_comes_with_results_and_ends_with_the_keeper(writer: RemoteWr
     assert not await writer.room(1)
 
 
+async def test_whoever_waits_for_room_hurries_the_keeper(writer: RemoteWriter) -> None:
+    sent = attached(writer)
+    for _ in range(2):
+        writer.add_row(row([], 101))
+        waiting = [asyncio.ensure_future(writer.room(1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert len(sent.named("full")) == 1, "once until it has answered"
+        writer.settled(sent.named("row")[0][1], True)
+        sent.messages.clear()
+        assert await asyncio.gather(*waiting) == [True] * 3
+
+
 async def test_orders_outlive_keepers_and_files(writer: RemoteWriter) -> None:
     log: list[object] = []
     sent = attached(writer)

@@ -44,6 +44,20 @@ async def test_writes_are_grouped(house: House, tap: Tap) -> None:
     assert house.sql("SELECT COUNT(*) FROM entries") == [(200,)]
 
 
+async def test_whoever_waits_for_room_does_not_wait_for_a_full_batch(
+    fresh: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cacheproxy.store.writer.BATCH_DELAY_S", 3600.0)
+    fresh.options = WriterOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=256 * KIB)
+    store = await fresh.open()
+    writer = store.begin(response(URL), 8 * MIB)
+    assert writer is not None
+    for _ in range(32):
+        await writer.write(bytes(256 * KIB))
+    assert writer.is_open, "the queue never stood still"
+    writer.abort()
+
+
 async def test_looking_up_is_grouped(house: House, tap: Tap) -> None:
     """One statement for what is asked within a turn of the loop, never one a key."""
     asked = 0
