@@ -53,9 +53,13 @@ def stored_fields(
     fields = stored.fields
     if parts.caching.set_cookie is not SetCookie.REPLAY and not COOKIE_FIELDS.isdisjoint(fields.names()):
         fields = fields.without(COOKIE_FIELDS)
-    fields = fields.replaced("Age", str(int(age)))
+    names = fields.names()
     extra: list[FieldLine] = []
-    if "date" not in fields:
+    if "age" in names:
+        fields = fields.replaced("Age", str(int(age)))
+    else:
+        extra.append(("Age", str(int(age))))
+    if "date" not in names:
         extra.append(("Date", format_date(stored.timing.response_time)))
     extra.append(("Via", _via(parts.via, stored.head.version)))
     ttl = int(remaining_lifetime(stored, now))

@@ -13,31 +13,37 @@ from cacheproxy.caching.combining import range_validator
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.extents import Extents
 from cacheproxy.caching.known_bodies import BodyFacts
-from cacheproxy.engine.outcome import FlightOutcome
+from cacheproxy.engine.outcome import FlightOutcome, Plan
 from cacheproxy.engine.spool import Spool, SpoolReader
 from cacheproxy.http.digests import Verifier
 from cacheproxy.http.ranges import Slice
-from cacheproxy.ports import BodySource
+from cacheproxy.ports import BodySource, Store
 
 
 class Part:
     """One fetch: it brings bytes `start` to `end` (None: whatever comes)."""
 
-    def __init__(self, start: int, end: int | None, spool: Spool, *, is_for_whole: bool = False) -> None:
+    def __init__(self, start: int, end: int | None, spool: Spool, plan: Plan) -> None:
         self.start = start
         self.end = end
         self.spool = spool
+        self._plan = plan
         # False for what only one user may see.
         self.is_shared = True
         self.task: asyncio.Task[None] | None = None
-        # Whether the request that it is fetched for was one for the whole.
-        self.is_for_whole = is_for_whole
         # Whether somebody who has sent no head yet waits for what comes in place of the part.
         self.is_awaited = False
         # What the head promises of a whole body, and the hash that runs along.
         self.promised: tuple[BodyFacts, Verifier] | None = None
         # Done once its head was judged: None where it joins, else what came in place of the part.
         self.judged: asyncio.Future[FlightOutcome | None] = asyncio.get_running_loop().create_future()
+
+    def requests(self, store: Store, stored: StoredResponse) -> int:
+        """The requests for `stored`, of which it brings something; 0 where its own was for a part of it."""
+        if not self._plan.is_for_whole:
+            return 0
+        replaced = self._plan.chosen
+        return store.requests_for(stored) + (0 if replaced is None else store.requests_for(replaced.stored))
 
     @property
     def reached(self) -> int:

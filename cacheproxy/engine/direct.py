@@ -19,9 +19,9 @@ from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
 from cacheproxy.engine.outbound import Outbound, prepare
-from cacheproxy.engine.outcome import FlightOutcome, Plan, Private, Restart, task_name
+from cacheproxy.engine.outcome import Failed, FlightOutcome, Plan, Private, Restart, task_name
 from cacheproxy.errors import CacheproxyError, StaleConnection
-from cacheproxy.http.message import Fields, RequestHead, ResponseHead
+from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.policy.rules import placed, timeouts_for
 from cacheproxy.ports import Affinity, Answer, Candidate, Closable, UpstreamRequest
 from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Reply
@@ -84,10 +84,12 @@ class DirectExchange:
     __slots__ = (
         "_affinity",
         "_awaited",
+        "_error",
         "_facts",
         "_flight",
         "_head",
         "_is_closed",
+        "_is_noted",
         "_key",
         "_outbound",
         "_path",
@@ -119,8 +121,11 @@ class DirectExchange:
         self._flight: Flight | None = None
         # Somebody else's, of the same key.
         self._awaited: Flight | None = None
+        # What that came to, where it failed.
+        self._error: CacheproxyError | None = None
         self._request: UpstreamRequest
         self._is_closed = False
+        self._is_noted = False
 
     # the store
 
@@ -138,7 +143,7 @@ class DirectExchange:
             self._fault()
         else:
             if not done:
-                self._reply.ordinary(None)
+                self._leave()
 
     # somebody else's fetch
 
@@ -147,49 +152,49 @@ class DirectExchange:
         flight = self._path.flights.pending(self._key)
         if flight is None:
             return self._fetch()
+        self._note()
         self._awaited = flight
         flight.tell(self._told)
         return True
 
+    def _note(self) -> None:
+        if not self._is_noted:
+            self._is_noted = True
+            self._path.parts.store.note_request(self._key)
+
     def _told(self, outcome: FlightOutcome) -> None:
+        if self._awaited is None:
+            return
         self._awaited = None
+        self._error = outcome.error if isinstance(outcome, Failed) else None
         path, key = self._path, self._key
         try:
-            if (
+            is_done = (
                 isinstance(outcome, Private)
                 and path.flights.pending(key) is None
                 and path.is_free(key)
                 and path.parts.store.is_absent(key)
                 and self._fetch()
-            ):
-                return
+            )
         except Exception:
             log.exception(_FAULT, task_name(key))
             self._fault()
             return
-        path.parts.store.note_request(key)
-        self._reply.ordinary(Waited(outcome))
+        if not is_done:
+            self._leave()
+
+    def _leave(self) -> None:
+        """To the ordinary path, which begins anew, but for what has been noted."""
+        self._reply.ordinary(Waited(self._error) if self._is_noted else None)
 
     # the origin
 
     def _fetch(self) -> bool:
-        """Ask the origin; False where that has to wait for a connection."""
-        path, outbound, target = self._path, self._outbound, self._head.target
+        path, target = self._path, self._head.target
         assert target is not None
-        parts = path.parts
-        limits = timeouts_for(target, parts.rules, parts.timeouts)
-        authority = target.origin.authority
-        self._request = request = UpstreamRequest(
-            target.origin,
-            "GET",
-            target.path_and_query,
-            Fields((("Host", authority), *outbound.lines)),
-            limits.first_byte_s,
-            limits.idle_s,
-            affinity=self._affinity,
-        )
-        wire = f"GET {target.path_and_query} HTTP/1.1\r\nHost: {authority}\r\n{outbound.wire}"
-        self._pending = path.upstream.begin(request, wire.encode("latin-1"), self)
+        limits = timeouts_for(target, path.parts.rules, path.parts.timeouts)
+        self._request, wire = self._outbound.to(target, limits, self._affinity)
+        self._pending = path.upstream.begin(self._request, wire, self)
         if self._pending is None:
             return False
         self._flight = path.flights.announce(self._key)
@@ -218,7 +223,7 @@ class DirectExchange:
         if self._reply.has_begun:
             self._reply.break_off(CacheproxyError("internal"))
         else:
-            self._reply.ordinary(None)
+            self._leave()
 
     def _judge(self, response: FollowedResponse) -> None:
         path, outbound, flight = self._path, self._outbound, self._flight
@@ -229,7 +234,7 @@ class DirectExchange:
             # The commonest end, before anything is worked out.
             self._pass_on(response, Private(response, refused))
             return
-        path.parts.store.note_request(self._key)
+        self._note()
         request = self._head.with_fields(outbound.fields)
         plan = Plan(request, self._facts.asked, self._request, self._key, self._again, outbound.asked_for)
         verdict = path.flights.storing(plan, response)
@@ -303,9 +308,9 @@ class DirectExchange:
         if isinstance(error, StaleConnection):
             # RFC 9112 §9.3.1: it was closed before we asked; the ordinary path asks once more.
             self._path.flights.settle(flight, Restart(discard=False))
-            self._reply.ordinary(None)
+            self._leave()
         else:
-            self._path.parts.store.note_request(self._key)
+            self._note()
             self._reply.ordinary(Begun(self._path.flights, flight, error=error))
 
     # the client

@@ -161,7 +161,7 @@ class Fillings:
         length = None if end is None else end - start
         part: Part
         spool = Spool(None, length, keep_bytes, self._parts.spools, lambda: self._unread(assembly, part))
-        part = Part(start, end, spool, is_for_whole=plan.is_for_whole)
+        part = Part(start, end, spool, plan)
         assembly.parts.append(part)
         self._register(assembly)
         return part
@@ -248,7 +248,7 @@ class Fillings:
             return
         # What is not stored is of no use to anybody later.
         is_kept = spool.is_kept and not assembly.is_doomed
-        requests = self._parts.store.requests_for(assembly.stored) if part.is_for_whole else 0
+        requests = part.requests(self._parts.store, assembly.stored)
         if not is_kept or not worth_finishing(spool.received, spool.length, requests, self._parts.abandon):
             part.task.cancel()
 

@@ -39,6 +39,9 @@ from cacheproxy.tasks import TaskGroup
 Judged = Store | StorePart | Private | Freshened
 
 
+Listener = Callable[[FlightOutcome], None]
+
+
 class Flight:
     """One fetch. `outcome` is set when its head has been judged, in every case."""
 
@@ -50,7 +53,7 @@ class Flight:
         self.is_doomed = False
         self.is_shareable = False
         self.task: asyncio.Task[None] | None = None
-        self._listeners: list[Callable[[FlightOutcome], None]] = []
+        self._listeners: dict[Listener, None] = {}
 
     @property
     def outcome(self) -> asyncio.Future[FlightOutcome]:
@@ -68,23 +71,17 @@ class Flight:
             self.waiters -= 1
             self._abandon_if_unwanted()
 
-    def tell(self, listener: Callable[[FlightOutcome], None]) -> None:
-        """As `wait`, without a task: `listener` is called soon after the outcome is known, unless it leaves."""
+    def tell(self, listener: Listener) -> None:
+        """As `wait`, without a task: `listener` is called soon after the outcome is known."""
         self.waiters += 1
-        self._listeners.append(listener)
+        self._listeners[listener] = None
 
-    def leave(self, listener: Callable[[FlightOutcome], None]) -> None:
-        """Wait no longer."""
+    def leave(self, listener: Listener) -> None:
+        """Wait no longer; what is known already may still be told."""
         if listener in self._listeners:
-            self._listeners.remove(listener)
+            del self._listeners[listener]
             self.waiters -= 1
             self._abandon_if_unwanted()
-
-    def _told(self, outcome: FlightOutcome) -> None:
-        listeners, self._listeners = self._listeners, []
-        self.waiters -= len(listeners)
-        for listener in listeners:
-            listener(outcome)
 
     async def lead(self) -> FlightOutcome:
         """The outcome, for the request that started it."""
@@ -105,9 +102,11 @@ class Flight:
         """Tell everybody, once."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
-            if self._listeners:
-                # Whoever began it goes first.
-                asyncio.get_running_loop().call_soon(self._told, outcome)
+            listeners, self._listeners = self._listeners, {}
+            self.waiters -= len(listeners)
+            for listener in listeners:
+                # Whoever began it goes first; each in a turn of its own, so that none can stop the others.
+                asyncio.get_running_loop().call_soon(listener, outcome)
 
 
 @dataclass(slots=True)
@@ -133,12 +132,12 @@ class Begun:
 
 @dataclass(slots=True)
 class Waited:
-    """The direct path has waited, and noted the request: for a flight that has now this outcome."""
+    """The direct path has noted the request and waited for another's flight; its failure is an answer too."""
 
-    outcome: FlightOutcome
+    error: CacheproxyError | None
 
     def close(self) -> None:
-        """It belongs to whoever began the flight."""
+        """Nothing is held."""
 
 
 def _mark(plan: Plan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from cacheproxy.caching import invalidation, storing
 from cacheproxy.caching.key import has_routing_field
@@ -11,7 +11,7 @@ from cacheproxy.engine.admission import lowered_max_forwards
 from cacheproxy.engine.answers import forwarded_head
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.lately import Lately
-from cacheproxy.engine.outcome import Filling, Plan, Private
+from cacheproxy.engine.outcome import Filling, Plan, Private, close_outcome
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.cache_control import parse_request_directives
 from cacheproxy.http.forwarding import outbound_request_fields
@@ -89,8 +89,26 @@ class Forwarder:
         response = await self.parts.upstream.fetch(self.outgoing(exchange, on_interim=exchange.on_interim))
         request = exchange.head
         exchange.record.reason = reason
-        if keys := invalidation.targets(request, response.head, self.key_of):
-            await self._invalidate(keys, response)
+        keys = invalidation.targets(request, response.head, self.key_of)
+        for key in keys:
+            self.parts.store.invalidate(key)
+            self._flights.invalidate(key)
+        outcome = self._outcome(exchange, response, reason)
+        if keys:
+            try:
+                # Whoever has the answer must get the new state, whichever process answers next.
+                await self.parts.store.invalidated()
+            except BaseException:
+                await close_outcome(outcome)
+                raise
+        return (
+            self.filling_answer(outcome, reason)
+            if isinstance(outcome, Filling)
+            else self.private_answer(outcome, reason)
+        )
+
+    def _outcome(self, exchange: Exchange, response: UpstreamResponse, reason: Reason) -> Filling | Private:
+        request = exchange.head
         if request.method == "POST" and not has_routing_field(request.fields):
             # RFC 9110 §9.3.3: the answer to a POST may be what later GETs get.
             asked = parse_request_directives(request.fields)
@@ -99,19 +117,8 @@ class Forwarder:
                 # Asking again would be another POST: what breaks off stays cut.
                 outgoing = self.outgoing(exchange, on_interim=None)
                 plan = Plan(request, asked, outgoing, verdict.stored.key, None)
-                return self.filling_answer(self._flights.adopt(plan, response, verdict), reason)
-        return self.private_answer(Private(response, reason), reason)
-
-    async def _invalidate(self, keys: Sequence[str], response: UpstreamResponse) -> None:
-        for key in keys:
-            self.parts.store.invalidate(key)
-            self._flights.invalidate(key)
-        try:
-            # Whoever has the answer must get the new state, whichever process answers next.
-            await self.parts.store.invalidated()
-        except BaseException:
-            response.close()
-            raise
+                return self._flights.adopt(plan, response, verdict)
+        return Private(response, reason)
 
     def private_answer(self, outcome: Private, reason: Reason) -> Answer:
         """A response for one client alone."""

@@ -13,7 +13,7 @@ from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
 from cacheproxy.engine.tags import hit_tag
 from cacheproxy.errors import ClientError
-from cacheproxy.http.cache_control import RequestDirectives
+from cacheproxy.http.cache_control import PLAIN_REQUEST, RequestDirectives
 from cacheproxy.http.message import RequestHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Answer, Candidate, ExchangeRecord
@@ -90,7 +90,7 @@ class HotEngine:
         None where it cannot be had at once: a body on disk, several ranges, an age that `is_fresh` denies.
         """
         stored = candidate.stored
-        decision = reuse.decide(RequestDirectives(), stored, True, now)
+        decision = reuse.decide(PLAIN_REQUEST, stored, True, now)
         if not isinstance(decision, reuse.ServeStored) or decision.reason is not Reason.HIT:
             return None
         needs_body = request.method != "HEAD" and not preconditions.is_not_modified(request.fields, stored, now)

@@ -46,9 +46,21 @@ class HeldResponse:
         self.is_public_peer = response.is_public_peer
         self._host = candidate.stored.key.partition("://")[2].partition("/")[0]
         self._stream: AsyncIterator[bytes] = candidate.body.read(None)
+        self._first: bytes | None = None
+
+    async def open(self) -> None:
+        """Begin to read. Raises StoreError."""
+        self._first = await next_piece(self._stream)
+
+    async def give_up(self) -> None:
+        """It is not what it should be."""
+        await close_stream(self._stream)
 
     async def read(self) -> bytes:
         """The next piece of our copy."""
+        if self._first is not None:
+            piece, self._first = self._first, None
+            return piece
         try:
             piece = await next_piece(self._stream)
         except StoreError as error:
@@ -148,27 +160,39 @@ class KnownBodies:
             return response
         facts = self.facts(plan, response)
         for digest in facts.digests:
-            candidate = await self._holder(digest, facts, plan.key, response.length)
-            if candidate is not None:
+            ours = await self._ours(digest, facts, response, plan.key)
+            if ours is not None:
                 log.info("%s: served from the copy under another URL", plan.key.partition("?")[0])
-                ours = HeldResponse(response, candidate)
                 response.close()
                 return ours
         return response
 
-    async def _holder(self, digest: Digest, facts: BodyFacts, key: str, length: int) -> Candidate | None:
+    async def _ours(
+        self, digest: Digest, facts: BodyFacts, response: UpstreamResponse, key: str
+    ) -> HeldResponse | None:
+        store = self._parts.store
         try:
-            for candidate, held in await self._parts.store.bodies_with(digest):
-                stored = candidate.stored
-                if stored.key == key or stored.held is not None or not may_share(facts, held, length):
-                    continue
-                # One more promised digest that ours does not have, and it is another body.
-                verifier = Verifier(facts.digests)
-                await _read_through(candidate, verifier)
-                if verifier.mismatch() is None:
-                    return candidate
+            holders = await store.bodies_with(digest)
         except StoreError:
-            log.debug("a known body cannot be read", exc_info=True)
+            log.debug("known bodies cannot be looked up", exc_info=True)
+            return None
+        for candidate, held in holders:
+            stored = candidate.stored
+            if stored.key == key or stored.held is not None or not may_share(facts, held, response.length or 0):
+                continue
+            # Open from here on: its rows stay until it is sent, whatever becomes of the entry.
+            ours = HeldResponse(response, candidate)
+            verifier = Verifier(facts.digests)
+            try:
+                await ours.open()
+                await _read_through(candidate, verifier)
+            except StoreError as error:
+                log.debug("a known body cannot be read: %s", error)
+                store.discard(candidate)
+            else:
+                if verifier.mismatch() is None:
+                    return ours
+            await ours.give_up()
         return None
 
 

@@ -68,8 +68,8 @@ class Lookup:
         elif isinstance(begun, Waited):
             self._is_counted = self._was_collapsed = True
             self._waits += 1
-            if isinstance(begun.outcome, Failed):
-                return await self._failed(begun.outcome.error, None)
+            if begun.error is not None:
+                return await self._failed(begun.error, None)
         for _ in range(_MAX_TURNS):
             decision = await self._decide()
             if isinstance(decision, Validate) and self._fills_gap(decision):

@@ -8,6 +8,9 @@ from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.http.codings import upgraded_accept_encoding
 from cacheproxy.http.forwarding import outbound_request_fields
 from cacheproxy.http.message import FieldLine, Fields, RequestHead
+from cacheproxy.http.uri import TargetUri
+from cacheproxy.policy.rules import Timeouts
+from cacheproxy.ports import Affinity, UpstreamRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,21 @@ class Outbound:
     fields: Fields
     lines: tuple[FieldLine, ...]
     wire: str
+
+    def to(self, target: TargetUri, limits: Timeouts, affinity: Affinity) -> tuple[UpstreamRequest, bytes]:
+        """A GET of `target` with these fields, and its head as it is sent."""
+        authority = target.origin.authority
+        request = UpstreamRequest(
+            target.origin,
+            "GET",
+            target.path_and_query,
+            Fields((("Host", authority), *self.lines)),
+            limits.first_byte_s,
+            limits.idle_s,
+            affinity=affinity,
+        )
+        wire = f"GET {target.path_and_query} HTTP/1.1\r\nHost: {authority}\r\n{self.wire}"
+        return request, wire.encode("latin-1")
 
 
 def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str) -> Outbound:

@@ -86,6 +86,8 @@ class Spool:
         self._error: Exception | None = None
         self._is_finished = False
         self._is_over = False
+        # Whether everybody who read has left.
+        self._is_left = False
         if writer is not None:
             writer.on_progress = self._wake_feeder
 
@@ -100,6 +102,9 @@ class Spool:
         self._wake_readers()
         if self._writer is not None and self._writer.is_open:
             await self._writer.write(piece)
+        if self._is_left:
+            # Is it still worth it?
+            self._on_unread()
         while not self._make_room():
             self._feeder = asyncio.get_running_loop().create_future()
             await self._feeder
@@ -206,6 +211,7 @@ class Spool:
         """A reader of the bytes from `start` on; it counts from now on."""
         reader = SpoolReader(self, start, end)
         self._readers.add(reader)
+        self._is_left = False
         if self._writer is not None:
             self._writer.pin()
         return reader
@@ -249,6 +255,7 @@ class Spool:
         if not self._readers:
             self._release()
             if not self._is_finished and self._error is None:
+                self._is_left = True
                 self._on_unread()
 
     def _wake_readers(self) -> None:

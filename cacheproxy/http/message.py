@@ -108,6 +108,8 @@ class Fields:
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""
         lower = name.lower()
+        if self._index is not None and lower not in self._index:
+            return self.plus((name, value))
         out: list[FieldLine] = []
         done = False
         for line in self.lines:

@@ -10,7 +10,8 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.reuse import remaining_lifetime
 
 _AGE = re.compile(rb"\r\nage: ([0-9]+)(?=\r\n)", re.IGNORECASE)
-_TTL = re.compile(rb"\r\nCache-Status: cacheproxy; hit; ttl=([0-9]+)(?=[;\r])")
+_STATUS = b"\r\nCache-Status: cacheproxy; hit; ttl="
+_TTL = re.compile(rb"([0-9]+)(?=[;\r])")
 
 
 class Prebuilt:
@@ -43,9 +44,9 @@ class Prebuilt:
 
         Raises ValueError where `head` has no Age of ours.
         """
-        age, ttl = _AGE.search(head), None
-        for ttl in _TTL.finditer(head):  # noqa: B007 - the last one is ours, those before it the origin's
-            pass
+        # The last one is ours, those before it the origin's.
+        status_at = head.rfind(_STATUS)
+        age, ttl = _AGE.search(head), _TTL.match(head, status_at + len(_STATUS)) if status_at >= 0 else None
         if age is None or ttl is None or age.end() > ttl.start():
             raise ValueError("not the head of a hit")
         self._before = head[: age.start(1)]

@@ -20,6 +20,7 @@ _VERSION = 2
 # About 4 KiB each.
 _MEMO_ENTRIES = 4096
 _MEMO_HEAD_BYTES = 2048
+_DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_VARIANT = "[[],[]]"
 
@@ -54,9 +55,12 @@ def decode(
 ) -> StoredResponse:
     """The stored response again. Raises StoreError for another version or damaged bytes."""
     try:
-        version, status, phrase, lines, nominated, variant, request_time, response_time, codings = json.loads(
-            data
-        )
+        # Nothing stands before or behind it: `json.loads` would look.
+        text = data.decode()
+        document, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            raise StoreError("a stored head is longer than it should be")
+        version, status, phrase, lines, nominated, variant, request_time, response_time, codings = document
         if version != _VERSION:
             raise StoreError(f"stored format {version} is not {_VERSION}")
         head = ResponseHead(

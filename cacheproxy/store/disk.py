@@ -237,7 +237,7 @@ class DiskTier:
                     try:
                         found.append((candidate, from_text(text, (digest,))))
                     except (ValueError, TypeError) as error:
-                        raise StoreError(f"what is noted of a body cannot be read: {error}") from error
+                        log.warning("what is noted of a body cannot be read: %s", error)
         return found
 
     async def read_row(self, body_id: int, start: int) -> bytes:

@@ -60,16 +60,24 @@ class OwnedStore(TieredStore):
         self._last_entry_id = block << BLOCK_BITS
         self._owns = owns
         self._may_lend = may_lend
-        self._recall = recall
+        self._send_recall = recall
         self._ask_owner = ask_owner
         self._is_done = is_done
-        # How many rounds of messages lie between the last invalidation and the last copy of what it means.
-        self._rounds = 0
-        self._lent = _Lent(recall)
+        # What others were told so far, of that what they have surely done, and the last that was for an owner.
+        self._told = self._done = self._told_owner = 0
+        self._lent = _Lent(self._recall)
         # Grows whenever copies are dropped: what was asked for before must not become a copy after.
         self.drops = 0
 
     # as the owner
+
+    def _recall(self, key: str) -> None:
+        self._told += 1
+        self._send_recall(key)
+
+    def joined(self) -> None:
+        """The others are told to drop what this worker, or its predecessor, has lent: it does not know what."""
+        self._told += 1
 
     def _changes(self, key: str) -> None:
         if self._lent.pop(key, None) is not None:
@@ -102,21 +110,24 @@ class OwnedStore(TieredStore):
     def invalidate(self, key: str) -> None:
         """Drop everything under `key`, here or at its owner."""
         if self._owns(key):
-            if key in self._lent:
-                self._rounds = max(self._rounds, 1)
             self._changes(key)
             super().invalidate(key)
         else:
             self.drop_copies(Selector(urls=(key,)))
             self._ask_owner(key)
-            # The owner is told, and tells whoever else has a copy.
-            self._rounds = 2
+            self._told += 1
+            self._told_owner = self._told
 
     async def invalidated(self) -> None:
-        """Wait for the other workers where they have to do with what was invalidated."""
-        rounds, self._rounds = self._rounds, 0
+        """Wait for the other workers where they have not surely done what they were told."""
+        told = self._told
+        if self._done >= told:
+            return
+        # An owner that was told tells whoever else has a copy.
+        rounds = 2 if self._told_owner > self._done else 1
         for _ in range(rounds):
             await self._is_done()
+        self._done = max(self._done, told)
 
     def lend(self, key: str, content: bytes) -> tuple[int, bytes] | None:
         """What another worker needs to keep a copy: of the response under `key` whose body in memory is `content`."""

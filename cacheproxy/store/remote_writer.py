@@ -82,6 +82,7 @@ class ToldRanking(Ranking):
 
     def requests_of(self, key: str) -> int:
         """The keeper knows better: it was told of every request before."""
+        self.ghosts.take(key_hash(key))
         return 1
 
     def take_asked(self) -> list[int]:
@@ -156,6 +157,8 @@ class RemoteWriter:
             if not waiter.done():
                 waiter.set_result(True)
                 expected += size
+        if self._room:
+            self.commit_soon()
         self._changed.set()
 
     def attempted(self, number: int, is_done: bool) -> None:

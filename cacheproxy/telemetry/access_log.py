@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Protocol
@@ -37,8 +38,8 @@ def line_parts(record: ExchangeRecord, *, with_query: bool) -> tuple[str, str]:
     return (
         f" {tag}/{record.status:03d} ",
         (
-            f" {_clean(record.method)} {_clean(url)}"
-            f" {_clean(record.user)} {_clean(record.hierarchy)} {_clean(content_type)}\n"
+            f" {_known(record.method)} {_clean(url)}"
+            f" {_known(record.user)} {_known(record.hierarchy)} {_known(content_type)}\n"
         ),
     )
 
@@ -53,6 +54,10 @@ def _clean(text: str) -> str:
     if text and " " not in text and text.isascii() and text.isprintable():
         return text
     return quote(text, safe="!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", encoding="latin-1") or "-"
+
+
+# Few methods, users, hosts and types make up most lines.
+_known = lru_cache(1024)(_clean)
 
 
 class Line(Protocol):

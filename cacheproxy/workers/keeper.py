@@ -39,7 +39,7 @@ log = logging.getLogger("cacheproxy")
 _JOIN_S = 5.0
 _LEAVE_S = 20.0
 _COUNTS_S = 5.0
-_HEARD_S = 4.0
+_HEARD_S = 2.0
 
 
 @dataclass(slots=True)
@@ -253,10 +253,13 @@ class Keeper:
         return sum(counts)
 
     async def _heard(self) -> None:
-        # A worker that is being replaced comes without copies.
-        present = [member.channel.call("heard", timeout_s=_HEARD_S) for member in self._members.present]
-        for found in await asyncio.gather(*present, return_exceptions=True):
-            if isinstance(found, BaseException) and not isinstance(found, ChannelLost):
+        present = self._members.present
+        calls = [member.channel.call("heard", timeout_s=_HEARD_S) for member in present]
+        for member, found in zip(present, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+            # A worker that is being replaced comes without copies; one that stands still has them.
+            if isinstance(found, BaseException) and (
+                member.channel.is_open or not isinstance(found, ChannelLost)
+            ):
                 raise found
 
     async def _snapshot(self) -> dict[str, object]:

@@ -19,7 +19,7 @@ log = logging.getLogger("cacheproxy")
 _RETRY_S = 0.05
 _LOG_BYTES = 4 * 1024 * 1024
 _OWED = 10_000
-_HEARD_S = 5.0
+_HEARD_S = 3.0
 
 
 class Link:
@@ -101,8 +101,9 @@ class Link:
     async def heard_by_all(self) -> None:
         """Return once every worker has done what it was told before, or does not answer."""
         try:
-            if self._channel is not None:
-                await self._channel.call("heard", timeout_s=_HEARD_S)
+            if self._channel is None:
+                raise StoreError("the store's process is being replaced")
+            await self._channel.call("heard", timeout_s=_HEARD_S)
         except StoreError as error:
             log.warning("a worker may answer with what has just been invalidated: %s", error)
 

@@ -136,6 +136,7 @@ class Worker(App):
 
     def _joined(self, channel: Channel, generation: int) -> None:
         self._owned.drop_copies(Selector(everything=True))
+        self._owned.joined()
         if self._disk is not None:
             self._disk.attach(channel, generation)
 

@@ -275,3 +275,30 @@ async def test_store_failure_is_a_miss_never_an_error(origin: Origin, proxy: App
     for _ in range(3):
         assert (await client.get(origin.url("/a"))).status == 200
     assert proxy.counters.store_failures > 0
+
+
+async def test_an_answer_that_waits_for_others_is_not_stored_after_the_next_change(
+    origin: Origin, proxy: App, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9111 §4.4: other processes hear of an invalidation before its answer goes; meanwhile another may come."""
+    heard = asyncio.Event()
+    waiting: list[bool] = []
+
+    async def invalidated() -> None:
+        waiting.append(True)
+        if len(waiting) == 1:
+            await heard.wait()
+
+    monkeypatch.setattr(proxy.store, "invalidated", invalidated)
+    url = origin.url("/p")
+    origin.routes["/p"] = response(b"state 1", "Cache-Control: max-age=600", f"Content-Location: {url}")
+    one, other = await connect(proxy), await connect(proxy)
+    posting = asyncio.ensure_future(one.get(url, method="POST", body=b"x"))
+    while not waiting:
+        await asyncio.sleep(0)
+    origin.routes["/p"] = response(b"deleted")
+    assert (await other.get(url, method="DELETE")).body == b"deleted"
+    heard.set()
+    assert (await posting).body == b"state 1"
+    origin.routes["/p"] = response(b"gone", "Cache-Control: max-age=600")
+    assert (await other.get(url)).body == b"gone"

@@ -15,6 +15,7 @@ from cacheproxy.engine import direct
 from cacheproxy.engine.exchange import Engine
 from cacheproxy.ports import Answer, Exchange
 from cacheproxy.store.disk import DiskTier
+from cacheproxy.store.ghosts import key_hash
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
 from tests.support.origin import Origin, Received, Wire, response
@@ -221,6 +222,12 @@ async def test_many_clients_one_fetch(origin: Origin, ready: Ready, connect: Con
     opened.set()
     assert [(await task).body for task in tasks] == [b"shared"] * 20
     assert origin.count("/a") == 1
+    # Every request counts for what is worth keeping, and once.
+    ranking = app.store._disk.ranking if app.store._disk is not None else None
+    assert ranking is not None and ranking.ghosts.count(key_hash(origin.url("/a"))) == 0
+    while not (rows := await app.store._disk._reading().select("SELECT hits FROM ranks")):  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+    assert rows == [(20,)]
 
 
 @pytest.mark.parametrize("fields", [FRESH, NEVER])

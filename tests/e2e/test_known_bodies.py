@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+import sqlite3
 from collections.abc import Callable
 
 import pytest
@@ -92,3 +93,31 @@ async def test_it_is_known_after_a_restart_and_forgotten_with_its_response(
     fetched = second.counters.origin_bytes
     assert (await client.get(origin.url("/three"))).body == BODY
     assert second.counters.origin_bytes >= fetched + len(BODY)
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE chunks SET checksum = checksum + 1 WHERE first > 0", "UPDATE digests SET facts = 'x'"]
+)
+async def test_a_damaged_copy_is_not_served_and_does_not_hide_another(
+    origin: Origin, start_proxy: StartProxy, connect: Connect, damage: str
+) -> None:
+    fields = (FRESH, digest(BODY), "Content-Type: application/x")
+    sent: list[int] = []
+    for name in ("one", "two", "three"):
+        origin.routes[f"/{name}"] = slow(origin, fields, sent)
+    first = await start_proxy()
+    client = await connect(first)
+    for name in ("one", "two"):
+        assert (await client.get(origin.url(f"/{name}"))).body == BODY
+        while len(first.engine.flights):
+            await asyncio.sleep(0)
+    await first.close()
+    with sqlite3.connect(first.directory / "cache.db") as connection:
+        connection.create_function("key_hash", 1, hash)
+        newest = "(SELECT MAX(entry_id) FROM entries)"
+        column = "body_id" if "chunks" in damage else "entry_id"
+        connection.execute(f"{damage} {'AND' if 'WHERE' in damage else 'WHERE'} {column} = {newest}")
+    connection.close()
+    second = await start_proxy(directory=first.directory)
+    assert (await (await connect(second)).get(origin.url("/three"))).body == BODY
+    assert second.counters.origin_bytes < len(BODY) - MIB

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from cacheproxy.app import App
+from cacheproxy.ports import Selector
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
 from tests.support.files import LONG_AGO, File, noise, quiet, take
@@ -123,6 +124,46 @@ async def test_what_was_asked_for_before_is_finished(
     assert sent >= SIZE
     assert (await (await connect(app)).get(url)).body == BODY
     assert file.sent == sent
+
+
+@pytest.mark.parametrize("how", ["purged", "not written"])
+async def test_what_is_worth_nothing_any_more_is_not_finished(
+    origin: Origin, start_proxy: StartProxy, connect: Connect, how: str
+) -> None:
+    # More than sockets hold.
+    origin.routes["/f"] = file = File(bytes(40_000_000))
+    app = await start_proxy("cache.finish_bytes=1GiB", "cache.disk=1GiB", "cache.keep_free=1MiB")
+    url = origin.url("/f")
+    file.stop_at = 1_000_000
+    await take(await connect(app), url, 1_000_000)
+    while not app.counters.aborted:
+        await asyncio.sleep(0)
+    assert len(app.engine.flights)
+    if how == "purged":
+        await app.engine.purge(Selector(urls=(url,)), dry_run=False, soft=False)
+    else:
+        (assembly,) = app.engine.flights.fillings._assemblies[url]
+        writer = assembly.parts[0].spool._writer
+        assert writer is not None
+        writer.abort()
+    file.go.set()
+    await quiet(app)
+    assert file.sent < len(file.body)
+
+
+async def test_what_was_asked_for_before_it_changed_is_finished(
+    origin: Origin, start_proxy: StartProxy, connect: Connect, file: File
+) -> None:
+    app = await start_proxy("cache.finish_bytes=0", "cache.finish_fraction=1.0")
+    file.fields = ["Cache-Control: no-cache"]
+    url = origin.url("/f")
+    assert (await (await connect(app)).get(url)).body == BODY
+    await quiet(app)
+    file.etag, file.stop_at, file.sent = '"2"', 400_000, 0
+    await take(await connect(app), url, 400_000)
+    file.go.set()
+    await quiet(app)
+    assert file.sent == SIZE
 
 
 async def test_an_origin_that_breaks_off_is_resumed_within_the_reply(
