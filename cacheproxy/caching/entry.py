@@ -13,6 +13,9 @@ from cacheproxy.http.cache_control import ResponseDirectives, parse_response_dir
 from cacheproxy.http.dates import parse_date
 from cacheproxy.http.message import Fields, ResponseHead
 
+# The fields before `entry_id`.
+_PLACE = 11
+
 
 class Timing(NamedTuple):
     """When the request left and when the response's head arrived: epoch seconds of our clock."""
@@ -115,7 +118,9 @@ class StoredResponse(NamedTuple):
         self, entry_id: int, body_id: int, length: int | None, held: Extents | None = None
     ) -> StoredResponse:
         """The same response, its body placed."""
-        return self._replace(entry_id=entry_id, body_id=body_id, length=length, held=held)
+        # Half the time of `_replace`, and every response that is stored passes here.
+        place = (entry_id, body_id, length, self.forced_stale, held)
+        return StoredResponse._make((*self[:_PLACE], *place, self.overrides, self.asked_for))
 
     def with_codings(self, asked_for: tuple[str, ...]) -> StoredResponse:
         """The same response, fetched with these codings asked for; where it came uncoded that says nothing."""

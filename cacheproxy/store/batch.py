@@ -9,11 +9,14 @@ from typing import Any
 import aiosqlite
 
 from cacheproxy.store.eviction import PINNED
+from cacheproxy.store.schema import row_checksum
 
 MAX_VARIANTS = 32
 """Stored responses kept under one key; the oldest go first."""
 ORDERS_AT_ONCE = 256
 """Rows that the orders of one transaction name at most."""
+
+_SMALL_ROW_BYTES = 16 * 1024
 
 Settled = Callable[[bool], None]
 """Called once, with whether the transaction was committed."""
@@ -36,6 +39,7 @@ class EntryRow:
 
     entry_id: int
     key: str
+    key_hash: int
     variant: str
     body_id: int
     length: int
@@ -46,6 +50,7 @@ class EntryRow:
     is_pinned: bool
     stored_at: float
     head: bytes
+    head_checksum: int
     settled: Settled
 
 
@@ -133,10 +138,10 @@ class Batch:
         await db.executemany(
             # Two fetches may have brought the same bytes: the longer row stays.
             "INSERT INTO chunks(body_id, first, length, checksum, data)"
-            " VALUES (?1, ?2, ?3, row_checksum(?1, ?2, ?4), ?4)"
+            " VALUES (?1, ?2, ?3, IFNULL(?5, row_checksum(?1, ?2, ?4)), ?4)"
             " ON CONFLICT(body_id, first) DO UPDATE SET length = excluded.length, checksum = excluded.checksum,"
             " data = excluded.data WHERE excluded.length > length",
-            [(row.body_id, row.first, len(row.data), row.data) for row in self.rows],
+            [(row.body_id, row.first, len(row.data), row.data, _checksum(row)) for row in self.rows],
         )
 
     async def _write_entries(self, db: aiosqlite.Connection, inflation: float) -> None:
@@ -153,6 +158,8 @@ class Batch:
                     entry.parts,
                     entry.stored_at,
                     entry.head,
+                    entry.key_hash,
+                    entry.head_checksum,
                 )
                 for entry in self.entries
             ],
@@ -169,7 +176,7 @@ class Batch:
 _ENTRY = (
     "INSERT INTO entries(entry_id, key_hash, key, variant, body_id, length, parts, stale, stored_at,"
     " head_checksum, head)"
-    " VALUES (?1, key_hash(?2), ?2, ?3, ?4, ?5, ?6, 0, ?7, head_checksum(?2, ?4, ?5, ?6, ?8), ?8)"
+    " VALUES (?1, ?9, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?10, ?8)"
     # An incomplete response that has got more of its body.
     " ON CONFLICT(entry_id) DO UPDATE SET length = excluded.length, parts = excluded.parts, stale = 0,"
     " stored_at = excluded.stored_at, head_checksum = excluded.head_checksum, head = excluded.head"
@@ -179,7 +186,7 @@ _RANK = (
     "INSERT INTO ranks(entry_id, score, hits, weight, size)"
     f" SELECT ?1, CASE WHEN ?7 THEN {PINNED} ELSE ?4 + CASE WHEN n <= 1 THEN 0.25 ELSE n END * ?5 END, n, ?5, ?6"
     " FROM (SELECT ?8 + IFNULL((SELECT MAX(r.hits) FROM entries e JOIN ranks r ON r.entry_id = e.entry_id"
-    " WHERE e.key_hash = key_hash(?2) AND e.key = ?2 AND e.variant = ?3 AND e.entry_id < ?1), 0) AS n) WHERE 1"
+    " WHERE e.key_hash = ?9 AND e.key = ?2 AND e.variant = ?3 AND e.entry_id < ?1), 0) AS n) WHERE 1"
     " ON CONFLICT(entry_id) DO UPDATE SET size = excluded.size, weight = excluded.weight"
 )
 
@@ -194,7 +201,13 @@ def _rank_of(entry: EntryRow, inflation: float) -> tuple[Any, ...]:
         entry.size,
         entry.is_pinned,
         entry.requests,
+        entry.key_hash,
     )
+
+
+def _checksum(row: Row) -> int | None:
+    """Of a small row here: a function called by SQLite has to wait for this thread. Of a large one there, None."""
+    return row_checksum(row.body_id, row.first, row.data) if len(row.data) <= _SMALL_ROW_BYTES else None
 
 
 async def write_touches(db: aiosqlite.Connection, touches: list[tuple[int, int]], inflation: float) -> None:

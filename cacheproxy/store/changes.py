@@ -13,8 +13,10 @@ from cacheproxy.store.absent import Absent
 from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order, Row
 from cacheproxy.store.codec import digest_key, encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
+from cacheproxy.store.ghosts import key_hash
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.removed import Removed
+from cacheproxy.store.schema import head_checksum
 from cacheproxy.store.space import InUse
 from cacheproxy.store.write_queue import WriteQueue
 
@@ -65,19 +67,24 @@ class Changes:
             if not done.done():
                 done.set_result(is_committed)
 
+        length, parts = -1 if stored.length is None else stored.length, parts_text(stored)
+        checksum = head_checksum(stored.key, stored.body_id, length, parts, head)
+        assert checksum is not None
         entry = EntryRow(
             stored.entry_id,
             stored.key,
+            key_hash(stored.key),
             variant_key(stored),
             stored.body_id,
-            -1 if stored.length is None else stored.length,
-            parts_text(stored),
+            length,
+            parts,
             size,
             weight(size),
             self._ranking().requests_of(stored.key),
             stored.overrides.pin,
             stored.timing.response_time,
             head,
+            checksum,
             tell,
         )
         (writer or self._writer()).publish(entry)

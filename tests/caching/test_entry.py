@@ -45,3 +45,9 @@ def test_parsed_once() -> None:
     assert not one.forced_stale
     placed = one.with_body(1, 2, 3)
     assert (placed.entry_id, placed.body_id, placed.length) == (1, 2, 3)
+
+
+def test_a_placed_response_differs_in_its_place_only() -> None:
+    before = stored('ETag: "1"')._replace(forced_stale=True, asked_for=("gzip",), length=3)
+    after = before.with_body(7, 8, 9, ())
+    assert after == before._replace(entry_id=7, body_id=8, length=9, held=())
