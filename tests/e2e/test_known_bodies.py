@@ -61,6 +61,13 @@ async def test_the_same_body_under_another_url(
     assert (proxy.counters.origin_bytes < 2 * len(BODY) - MIB) is is_shared
 
 
+def aliases(origin: Origin, *names: str) -> None:
+    """The same body with its digest under several URLs."""
+    fields = (FRESH, digest(BODY), "Content-Type: application/x")
+    for name in names:
+        origin.routes[f"/{name}"] = slow(origin, fields, [])
+
+
 @pytest.mark.parametrize("size", [10, 3 * MIB])
 async def test_a_wrong_digest_is_not_stored(
     origin: Origin, client: RawClient, caplog: pytest.LogCaptureFixture, size: int
@@ -76,10 +83,7 @@ async def test_a_wrong_digest_is_not_stored(
 async def test_it_is_known_after_a_restart_and_forgotten_with_its_response(
     origin: Origin, start_proxy: StartProxy, connect: Connect
 ) -> None:
-    fields = (FRESH, digest(BODY), "Content-Type: application/x")
-    sent: list[int] = []
-    for name in ("one", "two", "three"):
-        origin.routes[f"/{name}"] = slow(origin, fields, sent)
+    aliases(origin, "one", "two", "three")
     first = await start_proxy()
     assert (await (await connect(first)).get(origin.url("/one"))).body == BODY
     await first.close()
@@ -101,10 +105,7 @@ async def test_it_is_known_after_a_restart_and_forgotten_with_its_response(
 async def test_a_damaged_copy_is_not_served_and_does_not_hide_another(
     origin: Origin, start_proxy: StartProxy, connect: Connect, damage: str
 ) -> None:
-    fields = (FRESH, digest(BODY), "Content-Type: application/x")
-    sent: list[int] = []
-    for name in ("one", "two", "three"):
-        origin.routes[f"/{name}"] = slow(origin, fields, sent)
+    aliases(origin, "one", "two", "three")
     first = await start_proxy()
     client = await connect(first)
     for name in ("one", "two"):
