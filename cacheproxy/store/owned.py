@@ -41,7 +41,7 @@ class _Lent(LRUCache[str, bool]):
 class OwnedStore(TieredStore):
     """`owns` tells this worker's keys. `recall` has the other workers drop their copies of a key, soon; `may_lend`
     says whether it can. `ask_owner` has the owner of a key invalidate it, soon. `is_done` waits until every worker has
-    done what it was told before.
+    done what it was told before, and says whether that is sure.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class OwnedStore(TieredStore):
         may_lend: Callable[[], bool],
         recall: Callable[[str], None],
         ask_owner: Callable[[str], None],
-        is_done: Callable[[], Awaitable[None]],
+        is_done: Callable[[], Awaitable[bool]],
     ) -> None:
         super().__init__(memory, disk, max_object_bytes)
         self._last_entry_id = block << BLOCK_BITS
@@ -126,7 +126,9 @@ class OwnedStore(TieredStore):
         # An owner that was told tells whoever else has a copy.
         rounds = 2 if self._told_owner > self._done else 1
         for _ in range(rounds):
-            await self._is_done()
+            if not await self._is_done():
+                # Whoever comes next must wait for it too.
+                return
         self._done = max(self._done, told)
 
     def lend(self, key: str, content: bytes) -> tuple[int, bytes] | None:

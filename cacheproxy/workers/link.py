@@ -98,14 +98,16 @@ class Link:
         channel.send("log", lines)
         return True
 
-    async def heard_by_all(self) -> None:
-        """Return once every worker has done what it was told before, or does not answer."""
+    async def heard_by_all(self) -> bool:
+        """Wait until every worker has done what it was told before; False where one does not answer."""
         try:
             if self._channel is None:
                 raise StoreError("the store's process is being replaced")
             await self._channel.call("heard", timeout_s=_HEARD_S)
         except StoreError as error:
             log.warning("a worker may answer with what has just been invalidated: %s", error)
+            return False
+        return True
 
     async def purge(self, key: str) -> int:
         """Purge a key in all workers; how many stored responses that were. Raises StoreError."""

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from cacheproxy.app import App
+from cacheproxy.engine.flight import Flight
+from cacheproxy.engine.outcome import Restart
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient, Reply
 from tests.support.origin import Origin, Received, Wire, response
@@ -261,3 +263,25 @@ async def test_who_ends_behind_the_request_gets_all_of_the_answer(
     gate.opened.set()
     assert await client.reader.readexactly(len(BODY)) == BODY
     assert await client.closed()
+
+
+async def test_one_who_waits_cannot_stop_the_others() -> None:
+    flight = Flight("key")
+    heard: list[object] = []
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+
+    def wrong(outcome: object) -> None:
+        raise ValueError("a mistake")
+
+    def left(outcome: object) -> None:
+        heard.append("left")
+
+    for listener in (wrong, heard.append, left):
+        flight.tell(listener)
+    flight.leave(left)
+    assert flight.waiters == 2
+    outcome = Restart(discard=False)
+    flight.settle(outcome)
+    await asyncio.sleep(0)
+    assert (heard, [type(one) for one in faults], flight.waiters) == ([outcome], [ValueError], 0)

@@ -18,17 +18,17 @@ class Others:
     def __init__(self) -> None:
         self.recalled: list[str] = []
         self.asked: list[str] = []
-        self.rounds: list[asyncio.Future[None]] = []
+        self.rounds: list[asyncio.Future[bool]] = []
 
-    async def is_done(self) -> None:
+    async def is_done(self) -> bool:
         self.rounds.append(asyncio.get_running_loop().create_future())
-        await self.rounds[-1]
+        return await self.rounds[-1]
 
-    async def hear(self) -> None:
+    async def hear(self, *, surely: bool = True) -> None:
         """The round that was asked for last is over."""
         while not self.rounds or self.rounds[-1].done():
             await asyncio.sleep(0)
-        self.rounds[-1].set_result(None)
+        self.rounds[-1].set_result(surely)
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -81,7 +81,7 @@ async def test_the_second_waits_for_the_recall_of_the_first(store: OwnedStore, o
     await asyncio.sleep(0)
     await others.hear()
     assert second.done() and not first.done()
-    others.rounds[0].set_result(None)
+    others.rounds[0].set_result(True)
     await first
 
 
@@ -110,3 +110,14 @@ async def test_an_owner_that_was_told_tells_the_rest(store: OwnedStore, others: 
     await others.hear()
     await waiting
     assert (others.asked, len(others.rounds)) == ([YOURS], 2)
+
+
+async def test_what_not_everybody_has_heard_is_waited_for_again(store: OwnedStore, others: Others) -> None:
+    store._lent[MINE] = True
+    store.invalidate(MINE)
+    for surely in (False, True):
+        waiting = asyncio.ensure_future(store.invalidated())
+        await others.hear(surely=surely)
+        await waiting
+    await store.invalidated()
+    assert len(others.rounds) == 2

@@ -155,3 +155,13 @@ async def test_bodies_in_use_are_told_once() -> None:
     sent.messages.clear()
     in_use.tell_all()
     assert sent.messages == [("hold", 2)]
+
+
+def test_requests_of_an_earlier_life_do_not_count_for_ever() -> None:
+    ranking = ToldRanking()
+    for _ in range(3):
+        ranking.note_request("http://h/a")
+    assert ranking.requests_for("http://h/a", 1) == 3
+    assert ranking.requests_of("http://h/a") == 1, "the keeper counts"
+    assert ranking.requests_for("http://h/a", 2) == 1
+    assert len(ranking.take_asked()) == 3
