@@ -11,8 +11,9 @@ from cacheproxy.engine.admission import lowered_max_forwards
 from cacheproxy.engine.answers import forwarded_head
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.lately import Lately
-from cacheproxy.engine.outcome import Filling, Plan, Private, close_outcome
+from cacheproxy.engine.outcome import Filling, Plan, Private
 from cacheproxy.engine.parts import Parts
+from cacheproxy.engine.streams import close_stream
 from cacheproxy.http.cache_control import parse_request_directives
 from cacheproxy.http.forwarding import outbound_request_fields
 from cacheproxy.http.message import RequestHead
@@ -93,21 +94,18 @@ class Forwarder:
         for key in keys:
             self.parts.store.invalidate(key)
             self._flights.invalidate(key)
-        outcome = self._outcome(exchange, response, reason)
+        # First of all: an answer that is whole frees its connection.
+        answer = self._answer(exchange, response, reason)
         if keys:
             try:
                 # Whoever has the answer must get the new state, whichever process answers next.
                 await self.parts.store.invalidated()
             except BaseException:
-                await close_outcome(outcome)
+                await close_stream(answer.stream)
                 raise
-        return (
-            self.filling_answer(outcome, reason)
-            if isinstance(outcome, Filling)
-            else self.private_answer(outcome, reason)
-        )
+        return answer
 
-    def _outcome(self, exchange: Exchange, response: UpstreamResponse, reason: Reason) -> Filling | Private:
+    def _answer(self, exchange: Exchange, response: UpstreamResponse, reason: Reason) -> Answer:
         request = exchange.head
         if request.method == "POST" and not has_routing_field(request.fields):
             # RFC 9110 §9.3.3: the answer to a POST may be what later GETs get.
@@ -117,8 +115,8 @@ class Forwarder:
                 # Asking again would be another POST: what breaks off stays cut.
                 outgoing = self.outgoing(exchange, on_interim=None)
                 plan = Plan(request, asked, outgoing, verdict.stored.key, None)
-                return self._flights.adopt(plan, response, verdict)
-        return Private(response, reason)
+                return self.filling_answer(self._flights.adopt(plan, response, verdict), reason)
+        return self.private_answer(Private(response, reason), reason)
 
     def private_answer(self, outcome: Private, reason: Reason) -> Answer:
         """A response for one client alone."""

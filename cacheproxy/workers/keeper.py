@@ -253,14 +253,7 @@ class Keeper:
         return sum(counts)
 
     async def _heard(self) -> None:
-        present = self._members.present
-        calls = [member.channel.call("heard", timeout_s=_HEARD_S) for member in present]
-        for member, found in zip(present, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-            # A worker that is being replaced comes without copies; one that stands still has them.
-            if isinstance(found, BaseException) and (
-                member.channel.is_open or not isinstance(found, ChannelLost)
-            ):
-                raise found
+        await self._members.ask_present("heard", timeout_s=_HEARD_S)
 
     async def _snapshot(self) -> dict[str, object]:
         total = Counters()

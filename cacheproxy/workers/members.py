@@ -89,3 +89,14 @@ class Members:
     async def ask_all(self, name: str, *arguments: Any) -> list[Any]:
         """Every worker's answer, in order. Raises StoreError."""
         return list(await asyncio.gather(*(self.ask(each, name, *arguments) for each in range(self.count))))
+
+    async def ask_present(self, name: str, timeout_s: float) -> None:
+        """Have all who are there answer. Raises StoreError where one does not, but for who has gone meanwhile."""
+        present = self.present
+        calls = [member.channel.call(name, timeout_s=timeout_s) for member in present]
+        for member, found in zip(present, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+            # Who is being replaced comes without copies; one that stands still has them.
+            if isinstance(found, BaseException) and (
+                member.channel.is_open or not isinstance(found, ChannelLost)
+            ):
+                raise found

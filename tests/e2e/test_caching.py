@@ -302,3 +302,24 @@ async def test_an_answer_that_waits_for_others_is_not_stored_after_the_next_chan
     assert (await posting).body == b"state 1"
     origin.routes["/p"] = response(b"gone", "Cache-Control: max-age=600")
     assert (await other.get(url)).body == b"gone"
+
+
+async def test_an_answer_that_waits_for_others_holds_no_connection(
+    origin: Origin, start_proxy: StartProxy, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await start_proxy("upstream.connections_per_origin=1")
+    heard, waiting = asyncio.Event(), asyncio.Event()
+
+    async def invalidated() -> None:
+        waiting.set()
+        await heard.wait()
+
+    monkeypatch.setattr(app.store, "invalidated", invalidated)
+    origin.routes["/p"] = response(b"done")
+    one, other = await connect(app), await connect(app)
+    posting = asyncio.ensure_future(one.get(origin.url("/p"), method="POST", body=b"x"))
+    await waiting.wait()
+    async with asyncio.timeout(5):
+        assert (await other.get(origin.url("/p"))).body == b"done"
+    heard.set()
+    assert (await posting).body == b"done"

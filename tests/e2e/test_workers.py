@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from cacheproxy.engine.relay import Owners
 from tests.e2e.test_process import Process, command
 from tests.support.client import RawClient, Reply
 from tests.support.origin import Origin, Received, Wire, response
@@ -217,26 +216,6 @@ async def test_an_unsafe_request_is_answered_once_no_worker_has_the_old(origin: 
     asyncio.get_running_loop().call_later(0.5, os.kill, keeper, signal.SIGCONT)
     assert (await clients[0].get(url, method="POST", body=b"change")).status == 200
     assert {(await client.get(url)).body for client in clients} == {b"new"}
-
-
-async def test_a_worker_that_stands_still_has_not_heard(origin: Origin, start: Start) -> None:
-    origin.routes["/page"] = response(b"old", FRESH)
-    proxy = await start()
-    clients = await everywhere(proxy)
-    url = origin.url("/page")
-    for _ in range(2):
-        assert {(await client.get(url)).body for client in clients} == {b"old"}
-    owner = Owners(0, COUNT).of(url)
-    pids = {worker["number"]: worker["pid"] for worker in (await stats(proxy))["workers"]}
-    # The owner must be able to ask.
-    still = next(pid for number, pid in pids.items() if number != owner)
-    os.kill(still, signal.SIGSTOP)
-    asyncio.get_running_loop().call_later(4, os.kill, still, signal.SIGCONT)
-    answers = [asyncio.ensure_future(client.get(url, method="POST", body=b"x")) for client in clients]
-    assert {(await answer).status for answer in answers} == {200}
-    assert await asyncio.to_thread(proxy.stop) == 0
-    log = proxy.process.stderr.read() if proxy.process.stderr is not None else ""
-    assert "a worker may answer with what has just been invalidated" in log
 
 
 async def test_a_body_is_known_whoever_owns_it(origin: Origin, start: Start) -> None:
