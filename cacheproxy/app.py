@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cacheproxy.admin.operations import Operations
@@ -27,11 +26,14 @@ from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
 from cacheproxy.policy.rules import Timeouts, overrides_from
 from cacheproxy.ports import Selector
+from cacheproxy.server.direct import ClientReplies, DirectReplies
 from cacheproxy.server.hot_path import HotPath
 from cacheproxy.server.listener import Listener, bind
-from cacheproxy.server.options import ConnectionOptions, Services
+from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.server.parse_memo import ParseMemo
 from cacheproxy.server.self_check import missing_internals
+from cacheproxy.server.services import Services
+from cacheproxy.sockets import raise_file_limit, room_for_clients
 from cacheproxy.store.directory import CacheDirectory
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
@@ -160,20 +162,31 @@ class App:
         async def open_tunnel(request: RequestHead, client: str) -> socket.socket:
             return await open_destination(request, client, access, dialler, via)
 
-        options = self._connection_options()
-        await self._before_listening(options)
-        self.hot = self._hot_path(options)
-        if self.hot is not None:
-            self._counters.catch_up = self.hot.settle
-            self._closers.append(self.hot.settle)
-        direct = None if self.hot is None else self.engine.direct_path(upstream)
-        services = Services(
-            self.engine.handle, open_tunnel, self._clock, self._counters, options, hot=self.hot, direct=direct
-        )
-        self.listener = listener = Listener(services)
-        await listener.start(sockets, drain_s, *self._accept_at_once)
-        self._closers.append(listener.close)
+        await self._listen(sockets, upstream, open_tunnel)
         await self._open_to_operators()
+
+    async def _listen(
+        self,
+        sockets: list[socket.socket],
+        upstream: Client,
+        open_tunnel: Callable[[RequestHead, str], Awaitable[socket.socket]],
+    ) -> None:
+        options = self._connection_options()
+        self.hot = hot = self._hot_path(options)
+        if hot is not None:
+            self._counters.catch_up = hot.settle
+            self._closers.append(hot.settle)
+        await self._before_listening(options, upstream)
+        replies: DirectReplies | None = None
+        if hot is not None:
+            replies = ClientReplies(hot, self.engine.direct_path(upstream), self._clock, options.write_s)
+        self.listener = listener = Listener(
+            Services(
+                self.engine.handle, open_tunnel, self._clock, self._counters, options, ahead=hot, direct=replies
+            )
+        )
+        await listener.start(sockets, self.config.seconds("server.drain_timeout"), *self._accept_at_once)
+        self._closers.append(listener.close)
 
     # what a worker among several does otherwise
 
@@ -185,7 +198,7 @@ class App:
         self._closers.append(lock.close)
         return bind_all(self.config)
 
-    async def _before_listening(self, options: ConnectionOptions) -> None:
+    async def _before_listening(self, options: ConnectionOptions, upstream: Client) -> None:
         """The engine is there; clients are not served yet."""
 
     async def _open_to_operators(self) -> None:
@@ -277,9 +290,6 @@ class App:
 
     def _connection_options(self) -> ConnectionOptions:
         config = self.config
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Most clients are idle most of the time; the others need descriptors upstream as well, the store a few.
-        room = max(16, (soft - 64) * 3 // 4) if soft != resource.RLIM_INFINITY else 2**31
         return ConnectionOptions(
             head_s=config.seconds("server.header_timeout"),
             idle_s=config.seconds("server.idle_timeout"),
@@ -287,7 +297,7 @@ class App:
             body_rate=config.number("server.body_rate"),
             write_s=config.seconds("server.write_timeout"),
             tunnel_idle_s=config.seconds("server.tunnel_idle_timeout"),
-            max_connections=min(config.number("server.max_connections"), room),
+            max_connections=min(config.number("server.max_connections"), room_for_clients()),
             limits=HeadLimits(
                 config.number("limits.target"),
                 config.number("limits.field"),
@@ -329,13 +339,3 @@ class App:
 def bind_all(config: Config) -> list[socket.socket]:
     """Listening sockets for every address of `listen.addresses`. Raises StartError."""
     return [sock for text in config.texts("listen.addresses") for sock in bind(*parse_listen(text))]
-
-
-def raise_file_limit() -> None:
-    """As many open files as the system lets this process have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError):
-            log.debug("the limit on open files stays at %s", soft)

@@ -1,13 +1,17 @@
-"""Sockets below asyncio: what the kernel counted on a TCP connection, Unix sockets in deep directories."""
+"""Sockets below asyncio: what the kernel counted on a TCP connection, Unix sockets in deep directories, how many there may be."""
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger("cacheproxy")
 
 # struct tcp_info of Linux: tcpi_bytes_acked and tcpi_bytes_received are two u64 at byte 120.
 _OFFSET = 120
@@ -70,3 +74,20 @@ def address_unix(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{directory}/{path.name}" if len(os.fsencode(path)) > 100 else str(path)
     finally:
         os.close(directory)
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            log.debug("the limit on open files stays at %s", soft)
+
+
+def room_for_clients() -> int:
+    """The client connections that the limit on open files leaves room for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Most clients are idle most of the time; the others need descriptors upstream as well, the store a few.
+    return max(16, (soft - 64) * 3 // 4) if soft != resource.RLIM_INFINITY else 2**31

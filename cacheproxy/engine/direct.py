@@ -15,6 +15,7 @@ from cacheproxy.caching import storing
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.answers import forwarded_head
+from cacheproxy.engine.direct_hop import DirectHop, DirectHops
 from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
@@ -33,37 +34,39 @@ _FAULT = "on the direct path: %s"
 
 
 class DirectPath:
-    """One for all connections. `owns` says whether this worker fetches what is under a key."""
+    """One for all connections. Who fetches what this worker does not own (`owns`) is asked through `hops`."""
 
     def __init__(
         self,
         forwarder: Forwarder,
         flights: Flights,
         upstream: DirectUpstream,
-        owns: Callable[[str], bool] | None,
+        owns: Callable[[str], bool] | None = None,
+        hops: DirectHops | None = None,
     ) -> None:
         self.parts = forwarder.parts
         self.forwarder = forwarder
         self.flights = flights
         self.upstream = upstream
         self._owns = owns
+        self._hops = hops
 
     def begin(
         self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
-    ) -> DirectExchange | None:
+    ) -> DirectExchange | DirectHop | None:
         """Take on a GET that is plain by `facts` and not in memory; None where it is for the ordinary path."""
         target = head.target
         outbound: Outbound = facts.prepared or prepare(facts, self.parts.codings, self.parts.via)
         if not outbound.is_plain or target is None or target.origin.scheme != "http" or affinity.pinned:
             return None
-        if self._owns is not None and not self._owns(key):
-            return None
-        if not self.is_free(key):
-            return None
         if "?" in target.path_and_query:
             place = placed(target, self.parts.rules, self.parts.caching.drop_query)
             if place.target is not target or place.key != key:
                 return None
+        if self._owns is not None and not self._owns(key):
+            return None if self._hops is None else self._hops.begin(head, key, facts, reply)
+        if not self.is_free(key):
+            return None
         if target.origin.host in self.forwarder.keep_codings:
             return None
         exchange = DirectExchange(self, head, key, facts, outbound, affinity, reply)

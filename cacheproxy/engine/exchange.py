@@ -9,17 +9,19 @@ from cacheproxy.engine.admission import admit
 from cacheproxy.engine.direct import DirectPath
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.forward import Forwarder
+from cacheproxy.engine.hop import OwnersEnd, SharedStore
 from cacheproxy.engine.hot import HotEngine
 from cacheproxy.engine.lookup import Lookup
+from cacheproxy.engine.owners import Owners
 from cacheproxy.engine.parts import Parts
-from cacheproxy.engine.relay import Owners, OwnersEnd, Relay, SharedStore
+from cacheproxy.engine.relay import Relay, Siblings
 from cacheproxy.errors import ClientError, StoreError
 from cacheproxy.http.dates import format_date
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.status_fields import cache_status
 from cacheproxy.http.uri import TargetUri
-from cacheproxy.ports import Answer, Exchange, Selector, Upstream
+from cacheproxy.ports import Answer, Exchange, Selector
 from cacheproxy.ports.direct import DirectUpstream
 from cacheproxy.reasons import Reason
 
@@ -39,19 +41,21 @@ class Engine:
     def join(
         self,
         owners: Owners,
-        siblings: Upstream,
+        siblings: Siblings,
         store: SharedStore,
         purge_everywhere: Callable[[Selector], Awaitable[int]],
     ) -> OwnersEnd:
         """Be one of several workers; the owner's end of what the others pass on to this one."""
         self.relay = Relay(self._forwarder, self.flights, owners, siblings, store)
         self.purge_everywhere = purge_everywhere
-        return OwnersEnd(self._forwarder, store)
+        return OwnersEnd(self.key_of, store)
 
-    def direct_path(self, upstream: DirectUpstream) -> DirectPath:
-        """The way of plain requests that need no task."""
-        owns = None if self.relay is None else self.relay.owns
-        return DirectPath(self._forwarder, self.flights, upstream, owns)
+    def direct_path(self, upstream: DirectUpstream, *, for_siblings: bool = False) -> DirectPath:
+        """The way of plain requests that need no task; what comes from another worker does not go on to a third."""
+        if self.relay is None:
+            return DirectPath(self._forwarder, self.flights, upstream)
+        hops = None if for_siblings else self.relay.hops
+        return DirectPath(self._forwarder, self.flights, upstream, self.relay.owns, hops)
 
     async def handle(self, exchange: Exchange) -> Answer:
         """The answer to one request. Its stream must be closed."""

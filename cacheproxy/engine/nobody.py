@@ -13,6 +13,7 @@ from cacheproxy.ports import Answer, Candidate, Closable, ExchangeRecord
 class Nobody:
     """Implements `ports.direct.Reply`: whoever waits is told through the flight."""
 
+    client = "-"
     is_there = False
     has_begun = False
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.engine.hop import HOP_FIELD
 from cacheproxy.http.codings import upgraded_accept_encoding
 from cacheproxy.http.forwarding import outbound_request_fields
 from cacheproxy.http.message import FieldLine, Fields, RequestHead
 from cacheproxy.http.uri import TargetUri
 from cacheproxy.policy.rules import Timeouts
 from cacheproxy.ports import Affinity, UpstreamRequest
+
+# What a client says in the field of our hops between workers is not for their eyes.
+_NEVER_PLAIN = frozenset({"authorization", "max-forwards", HOP_FIELD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str) -> Outbound:
     if value is not None:
         fields = fields.replaced("Accept-Encoding", value)
     tail = Fields(outbound_request_fields(fields, "", via, (1, 1)).lines[1:])
-    is_plain = facts.is_plain and "authorization" not in fields and "max-forwards" not in fields
+    is_plain = facts.is_plain and _NEVER_PLAIN.isdisjoint(facts.received.names())
     asked_for = codings if value is not None else ()
     facts.prepared = outbound = Outbound(is_plain, asked_for, fields, tail.lines, tail.wire() + "\r\n")
     return outbound

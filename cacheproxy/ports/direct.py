@@ -60,6 +60,10 @@ class Reply(Protocol):
     """
 
     @property
+    def client(self) -> str:
+        """The client's address."""
+
+    @property
     def is_there(self) -> bool:
         """Whether there still is a client."""
 

@@ -27,8 +27,8 @@ from cacheproxy.server.failures import answer_to, kind_of
 from cacheproxy.server.hijack import carry, reach
 from cacheproxy.server.hot_path import Plain, Verdict
 from cacheproxy.server.inlet import Inlet
-from cacheproxy.server.options import Services
 from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.services import Services
 
 log = logging.getLogger("cacheproxy")
 
@@ -41,6 +41,7 @@ class ClientConnection(RequestHandler):
     """Reads requests one at a time, answers each, keeps order under pipelining."""
 
     __slots__ = (
+        "_ahead",
         "_answering",
         "_began",
         "_begun",
@@ -48,7 +49,6 @@ class ClientConnection(RequestHandler):
         "_client",
         "_direct",
         "_final_sent",
-        "_hot",
         "_idle_again",
         "_is_tunnel",
         "_services",
@@ -63,11 +63,11 @@ class ClientConnection(RequestHandler):
         super().__init__(manager, loop=loop, keepalive_timeout=0, access_log=None)  # type: ignore[arg-type]
         self._parser = None
         self._services = services
-        self._hot = services.hot
+        self._ahead = services.ahead
         self._verdict: Verdict | None = None
         self.inlet = Inlet(
             services.options,
-            None if services.hot is None else services.hot.memo,
+            None if services.ahead is None else services.ahead.memo,
             self._pause_transport_reading,
             self._resume_transport_reading,
             loop,
@@ -97,14 +97,14 @@ class ClientConnection(RequestHandler):
         super().connection_made(transport)
         if self._manager is not None and len(self._manager.connections) > options.max_connections:
             transport.abort()
-        elif self._hot is not None:
+        elif self._ahead is not None:
             self._verdict = Verdict(self._client)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         inlet, verdict = self.inlet, self._verdict
         if verdict is not None and inlet.is_idle:
-            plain = self._hot.answer(data, verdict, self.outlet)  # type: ignore[union-attr]
+            plain = self._ahead.answer(data, verdict, self.outlet)  # type: ignore[union-attr]
             if plain is True:
                 inlet.idle_since = self._loop.time()
                 return
@@ -113,12 +113,12 @@ class ClientConnection(RequestHandler):
         inlet.feed(data)
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
-        services, hot = self._services, self._hot
+        direct, ahead = self._services.direct, self._ahead
         line, facts, _ = plain
-        if services.direct is None or hot is None or not line.is_get or not hot.admits(line, facts, verdict):
+        if direct is None or ahead is None or not line.is_get or not ahead.admits(line, facts, verdict):
             return False
-        reply = DirectReply(self, hot, plain, data, verdict, services.clock, services.options.write_s)
-        if not reply.start(services.direct):
+        reply = direct.begin(self, plain, data, verdict)
+        if reply is None:
             return False
         self._answering, self._final_sent = True, False
         self._direct = reply

@@ -71,7 +71,7 @@ class DirectReply:
     def __init__(
         self,
         to: Client,
-        hot: HotPath,
+        hot: HotPath | None,
         plain: Plain,
         data: bytes,
         verdict: Verdict,
@@ -103,12 +103,22 @@ class DirectReply:
         line, facts, _ = self._plain
         to = self._to
         to.inlet.hold()
-        self._exchange = direct.begin(self._request, line.key, facts, to.affinity, self)
+        self._exchange = direct.begin(self._request, line.key, facts, self.affinity, self)
         if self._exchange is None:
             to.inlet.let_go()
         return self._exchange is not None
 
     # what the engine says
+
+    @property
+    def affinity(self) -> Affinity:
+        """The upstream connections that are this client's alone."""
+        return self._to.affinity
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+        return self._verdict.client
 
     @property
     def is_there(self) -> bool:
@@ -132,8 +142,12 @@ class DirectReply:
         line, facts, is_known = self._plain
         elapsed_s = self._clock.monotonic() - self._since
         self._has_begun = True
-        if self._to.outlet.is_paused or not self._hot.answer_from(
-            found, line, facts, self._verdict, self._to.outlet, is_known=is_known, elapsed_s=elapsed_s
+        if (
+            self._hot is None
+            or self._to.outlet.is_paused
+            or not self._hot.answer_from(
+                found, line, facts, self._verdict, self._to.outlet, is_known=is_known, elapsed_s=elapsed_s
+            )
         ):
             self._has_begun = False
             return False
@@ -153,6 +167,8 @@ class DirectReply:
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""
+        if answer.must_close:
+            self._to.inlet.stop()
         head = wire_head(answer, self._request, may_keep_alive=self._to.inlet.may_go_on)
         self._describe(answer.head)
         self._has_begun = True
@@ -271,3 +287,25 @@ class DirectReply:
         else:
             self.record().is_aborted = True
             self._to.finish()
+
+
+class DirectReplies(Protocol):
+    """Begins replies to requests that nothing has answered yet."""
+
+    def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
+        """The reply under way to the request `data`; None where that is for the ordinary path."""
+
+
+class ClientReplies:
+    """Begins replies to clients."""
+
+    def __init__(self, hot: HotPath, start: DirectStart, clock: Clock, write_s: float) -> None:
+        self._hot = hot
+        self._start = start
+        self._clock = clock
+        self._write_s = write_s
+
+    def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
+        """As `DirectReplies.begin`."""
+        reply = DirectReply(to, self._hot, plain, data, verdict, self._clock, self._write_s)
+        return reply if reply.start(self._start) else None

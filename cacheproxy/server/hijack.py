@@ -12,8 +12,8 @@ from cacheproxy.http.framing import request_framing
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import ExchangeRecord
 from cacheproxy.server.failures import answer_to, kind_of
-from cacheproxy.server.options import Services
 from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.services import Services
 from cacheproxy.tunnel.relay import RelayCount, relay
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"

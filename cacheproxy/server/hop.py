@@ -1,15 +1,28 @@
-"""The owner's end of a request that came to another worker: an exchange like any other, counted there."""
+"""The owner's end of a request that came to another worker: an exchange like any other, counted there.
+
+Plain ones take the direct path here too, hits in memory among them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from cacheproxy.engine.relay import OwnersEnd
+from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.engine.hop import HOP_FIELD, OwnersEnd
 from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone
+from cacheproxy.http.codings import content_codings
 from cacheproxy.http.dates import format_date
-from cacheproxy.ports import Affinity, Answer, Clock, Exchange
+from cacheproxy.http.message import ResponseHead
+from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, Exchange
+from cacheproxy.server.direct import Client, DirectReply
 from cacheproxy.server.failures import answer_to, kind_of, status_of
+from cacheproxy.server.hot_path import Plain, Verdict, choose_variant
+from cacheproxy.server.hot_ports import DirectStart, HotStore
+from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.parse_memo import LineFacts, ParseMemo
+
+_FIELD = f"{HOP_FIELD}: ".encode()
 
 
 class _Closing:
@@ -59,3 +72,125 @@ class HopHandler:
         else:
             answer.stream = _Closing(answer.stream, affinity)
         return self._end.leaves(exchange, answer)
+
+
+class HopAhead:
+    """Implements `server.hot_path.Ahead` for another worker's requests: sees which are plain, answers none."""
+
+    def __init__(self, memo: ParseMemo) -> None:
+        self.memo = memo
+
+    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
+        """What the direct path needs of a request that is the hop's field and a client's own lines."""
+        at = data.find(b"\r\n") + 2
+        if outlet.is_paused or not data.startswith(_FIELD, at):
+            return False
+        end = data.find(b"\r\n", at) + 2
+        memo = self.memo
+        line, facts = memo.lines.get(data[:at]), memo.blocks.get(data[end:])
+        is_known = line is not None and facts is not None
+        if line is None or facts is None:
+            learnt = memo.learn(data[:at] + data[end:], line, facts)
+            if learnt is None:
+                return False
+            line, facts = learnt
+        return (line, facts, is_known) if facts.is_simple and HOP_FIELD not in facts.received else False
+
+    def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
+        """The client's worker has admitted it."""
+        return True
+
+
+class HopReply(DirectReply):
+    """The answer to another worker: with what it must know, and a copy of the head where it may keep one."""
+
+    __slots__ = ("_end", "_own", "_store")
+
+    def __init__(
+        self,
+        to: Client,
+        plain: Plain,
+        data: bytes,
+        verdict: Verdict,
+        clock: Clock,
+        write_s: float,
+        end: OwnersEnd,
+        store: HotStore,
+    ) -> None:
+        super().__init__(to, None, plain, data, verdict, clock, write_s)
+        self._end = end
+        self._store = store
+        # Nothing of a client's may stay with a connection that serves others next (RFC 4559).
+        self._own = Affinity()
+
+    @property
+    def affinity(self) -> Affinity:
+        """The upstream connections that are this request's alone."""
+        return self._own
+
+    def start(self, direct: DirectStart) -> bool:
+        """Answer from memory, or begin; False where the request is for the ordinary path."""
+        found = self._store.find(self._plain[0].key)
+        if not found:
+            return super().start(direct)
+        self._to.inlet.hold()
+        if self.from_store(found):
+            return True
+        self._to.inlet.let_go()
+        return False
+
+    def from_store(self, found: Sequence[Candidate]) -> bool:
+        """Answer with what is stored, and lend it."""
+        _, facts, _ = self._plain
+        candidate: Candidate | None = found[0]
+        if candidate is not None and (len(found) > 1 or candidate.stored.nominated):
+            candidate = choose_variant(found, facts)
+        if candidate is None or not facts.is_plain:
+            return False
+        stored = candidate.stored
+        if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
+            return False
+        done = self._store.answer(candidate, self._request, self._clock.wall())
+        if done is None:
+            return False
+        answer, found_out = done
+        record = self.record()
+        record.reason, record.tag = found_out.reason, found_out.tag
+        self._store.touch(candidate)
+        self.answer(answer)
+        return True
+
+    def answer(self, answer: Answer) -> None:
+        """The whole answer."""
+        super().answer(self._end.answered(self.record(), answer, self._plain[0].key))
+
+    def open(self, head: ResponseHead, length: int | None) -> None:
+        """The answer's head."""
+        super().open(self._end.told(self.record(), head), length)
+
+    def ordinary(self, begun: Closable | None) -> None:
+        """Leave the request to the connection's task; connections of this one's own end with the fetch `begun`."""
+        self._own.is_closed = True
+        super().ordinary(begun)
+
+    def _close(self) -> None:
+        super()._close()
+        self._own.close()
+
+
+class HopReplies:
+    """Begins replies to another worker's requests."""
+
+    def __init__(
+        self, start: DirectStart, store: HotStore, end: OwnersEnd, clock: Clock, write_s: float
+    ) -> None:
+        self._start = start
+        self._store = store
+        self._end = end
+        self._clock = clock
+        self._write_s = write_s
+
+    def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
+        """As `DirectReplies.begin`."""
+        reply = HopReply(to, plain, data, verdict, self._clock, self._write_s, self._end, self._store)
+        return reply if reply.start(self._start) else None

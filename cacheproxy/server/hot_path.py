@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.http.codings import content_codings
@@ -38,6 +38,18 @@ class Verdict:
         self.client = client
         self.facts: FieldFacts | None = None
         self.rules: object = None
+
+
+class Ahead(Protocol):
+    """Looks at what comes at a clean message boundary, ahead of the connection's task."""
+
+    memo: ParseMemo
+
+    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
+        """True: answered. False: for the task. Else what the direct path needs to know of the request."""
+
+    def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
+        """Whether a request that was not answered is allowed."""
 
 
 class HotPath:
@@ -126,7 +138,7 @@ class HotPath:
         candidate = found[0]
         stored = candidate.stored
         if len(found) != 1 or (stored.nominated and facts.variant(stored.nominated) != stored.variant):
-            chosen = _choose(found, facts) or self._choose_upgraded(found, facts)
+            chosen = choose_variant(found, facts) or self._choose_upgraded(found, facts)
             if chosen is None:
                 return False
             candidate = chosen
@@ -267,7 +279,7 @@ def _part(answer: Answer, whole: bytes | None) -> tuple[int, int] | None:
     return sent.start, sent.end
 
 
-def _choose(found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:
+def choose_variant(found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:
     """As `caching.key.choose`: of the variants that match, the most recent."""
     chosen: Candidate | None = None
     best: Any = None

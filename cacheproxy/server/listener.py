@@ -9,7 +9,7 @@ from aiohttp import web
 
 from cacheproxy.errors import StartError
 from cacheproxy.server.connection import ClientConnection
-from cacheproxy.server.options import Services
+from cacheproxy.server.services import Services
 
 _BACKLOG = 1024
 

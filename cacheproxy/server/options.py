@@ -1,17 +1,10 @@
-"""What a client connection is given: its deadlines and limits, and whom it calls."""
+"""A client connection's deadlines and limits."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from cacheproxy.http.head import HeadLimits
-from cacheproxy.http.message import RequestHead
-from cacheproxy.ports import Answer, Clock, Exchange, Recorder
-from cacheproxy.server.hot_path import HotPath
-from cacheproxy.server.hot_ports import DirectStart
-from cacheproxy.tunnel.direction import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +20,3 @@ class ConnectionOptions:
     tunnel_idle_s: float = 900.0
     max_connections: int = 20_000
     limits: HeadLimits = field(default_factory=HeadLimits)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The engine, the tunnels' dialler, clock, counters, what tunnels share, the hot path and the direct one where they are on."""
-
-    handle: Callable[[Exchange], Awaitable[Answer]]
-    open_tunnel: Callable[[RequestHead, str], Awaitable[socket.socket]]
-    clock: Clock
-    recorder: Recorder
-    options: ConnectionOptions
-    tunnels: Shared = field(default_factory=Shared)
-    hot: HotPath | None = None
-    direct: DirectStart | None = None

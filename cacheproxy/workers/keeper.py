@@ -18,7 +18,7 @@ from cacheproxy.app import caching_options, max_object
 from cacheproxy.channel import Channel, ChannelLost, Handlers
 from cacheproxy.clock import SystemClock
 from cacheproxy.config.model import Config
-from cacheproxy.engine.relay import Owners
+from cacheproxy.engine.owners import Owners
 from cacheproxy.errors import StartError, StoreError
 from cacheproxy.http.uri import TargetUri
 from cacheproxy.policy.rules import placed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cacheproxy.app import bind_all
 from cacheproxy.config.model import Config
-from cacheproxy.engine.relay import socket_name
+from cacheproxy.engine.owners import socket_name
 from cacheproxy.errors import StartError
 from cacheproxy.sockets import bind_unix
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cacheproxy.admin.routes import SOCKET_NAME
-from cacheproxy.app import raise_file_limit
 from cacheproxy.clock import SystemClock
 from cacheproxy.config.model import Config, SettingValue
 from cacheproxy.errors import StartError
+from cacheproxy.sockets import raise_file_limit
 from cacheproxy.store.directory import CacheDirectory
 from cacheproxy.workers.greeting import greet
 from cacheproxy.workers.keeper import run_keeper

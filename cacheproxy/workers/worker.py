@@ -12,14 +12,15 @@ from typing import Any
 from cacheproxy.app import App
 from cacheproxy.channel import Channel, Handlers
 from cacheproxy.config.model import Config
-from cacheproxy.engine.relay import Owners
+from cacheproxy.engine.owners import Owners
 from cacheproxy.errors import ClientError
 from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import Selector
-from cacheproxy.server.hop import HopHandler
+from cacheproxy.server.hop import HopAhead, HopHandler, HopReplies
 from cacheproxy.server.listener import Listener
-from cacheproxy.server.options import ConnectionOptions, Services
+from cacheproxy.server.options import ConnectionOptions
+from cacheproxy.server.services import Services
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
 from cacheproxy.store.owned import MAX_LENT_HEAD_BYTES, OwnedStore
@@ -93,7 +94,7 @@ class Worker(App):
             self.counters.log = relayed
             self._closers.append(relayed.close)
 
-    async def _before_listening(self, options: ConnectionOptions) -> None:
+    async def _before_listening(self, options: ConnectionOptions, upstream: Client) -> None:
         siblings = Client(
             Pool(
                 SiblingDialler(self._seat.places.directory),
@@ -108,7 +109,13 @@ class Worker(App):
         )
         await self._link.open(self._handlers())
         handler = HopHandler(self.engine.handle, end, self._clock)
-        hops = Listener(Services(handler, _no_tunnel, self._clock, NoReceipt(), _for_hops(options)))
+        options_of_hops = _for_hops(options)
+        services = Services(handler, _no_tunnel, self._clock, NoReceipt(), options_of_hops)
+        if self.hot is not None:
+            path = self.engine.direct_path(upstream, for_siblings=True)
+            replies = HopReplies(path, self.engine.hot, end, self._clock, options_of_hops.write_s)
+            services = replace(services, ahead=HopAhead(self.hot.memo), direct=replies)
+        hops = Listener(services)
         drain_s = self.config.seconds("server.drain_timeout")
         await hops.start([self._seat.places.workers[self._seat.number]], drain_s / 2)
         self._closers.append(hops.close)
