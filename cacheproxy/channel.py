@@ -20,6 +20,7 @@ log = logging.getLogger("cacheproxy")
 
 _LENGTH = struct.Struct("!I")
 _CALL, _REPLY = "?", "!"
+_MAX_UNSENT_BYTES = 64 * 1024
 
 Handlers = Mapping[str, Callable[..., Any]]
 """By name: plain functions for messages, coroutine functions for calls."""
@@ -43,6 +44,9 @@ class Channel(asyncio.Protocol):
         self._on_open = on_open
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
+        # What was sent in this turn of the loop: together it is one system call, and one waking of the other end.
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._last_call = 0
         self._tasks = TaskGroup("channel")
@@ -91,13 +95,25 @@ class Channel(asyncio.Protocol):
     @property
     def waiting_bytes(self) -> int:
         """Bytes that wait for the other end to read."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._unsent_bytes + self._transport.get_write_buffer_size()
 
     def send(self, *message: Any) -> None:
-        """Send a message; where the other end has gone it is dropped."""
-        if self._transport is not None:
-            data = marshal.dumps(message)
-            self._transport.writelines((_LENGTH.pack(len(data)), data))
+        """Send a message with the loop's next turn; where the other end has gone it is dropped."""
+        if self._transport is None:
+            return
+        data = marshal.dumps(message)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += (_LENGTH.pack(len(data)), data)
+        self._unsent_bytes += _LENGTH.size + len(data)
+        if self._unsent_bytes > _MAX_UNSENT_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        self._unsent_bytes = 0
+        if unsent and self._transport is not None:
+            self._transport.write(b"".join(unsent))
 
     async def call(self, name: str, *arguments: Any, timeout_s: float = 30.0) -> Any:
         """The result of the other end's handler. Raises ChannelLost; StoreError with what it raised itself."""
@@ -146,5 +162,6 @@ class Channel(asyncio.Protocol):
     async def close(self) -> None:
         """End; what was sent still goes out."""
         await self._tasks.close()
+        self._flush()
         if self._transport is not None:
             self._transport.close()

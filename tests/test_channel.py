@@ -87,3 +87,25 @@ async def test_a_lost_end_fails_calls_and_swallows_messages(ends: Ends) -> None:
     with pytest.raises(ChannelLost):
         await ends.near.call("double", 1)
     await until(lambda: len(ends.lost) == 2)
+
+
+async def test_what_is_sent_in_one_turn_goes_out_together_and_in_order(ends: Ends) -> None:
+    written: list[bytes] = []
+    transport = ends.near._transport
+    assert transport is not None
+    write = transport.write
+    transport.write = lambda data: (written.append(bytes(data)), write(data))[1]  # type: ignore[method-assign]
+    for number in range(100):
+        ends.near.send("note", number)
+    assert not written
+    assert ends.near.waiting_bytes > 100
+    await until(lambda: len(ends.heard) == 100)
+    assert ends.heard == list(range(100))
+    assert len(written) == 1
+    # More than a little does not wait for the turn's end.
+    ends.near.send("note", "x" * 100_000)
+    assert len(written) == 2
+    ends.near.send("note", "last")
+    await ends.near.close()
+    await until(lambda: len(ends.heard) == 102)
+    assert ends.heard[-1] == "last"

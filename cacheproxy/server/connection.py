@@ -32,7 +32,6 @@ from cacheproxy.server.services import Services
 
 log = logging.getLogger("cacheproxy")
 
-
 # Of bytes that belong to no exchange under way: hot answers are counted by themselves.
 _BETWEEN = ExchangeRecord()
 
@@ -132,6 +131,9 @@ class ClientConnection(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
+        if not self._services.options.may_half_close:
+            self.outlet.reset()
+            return False
         self.inlet.end()
         has_more = len(self.inlet) > 0
         return self.outlet.half_closed(has_more=has_more) and (self._answering or has_more)

@@ -19,4 +19,6 @@ class ConnectionOptions:
     write_s: float = 300.0
     tunnel_idle_s: float = 900.0
     max_connections: int = 20_000
+    # Whether who has ended its side may still be reading.
+    may_half_close: bool = True
     limits: HeadLimits = field(default_factory=HeadLimits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,11 @@ from cacheproxy.app import App
 from cacheproxy.channel import Channel, Handlers
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners
-from cacheproxy.errors import ClientError
-from cacheproxy.http.head import HeadLimits
-from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import Selector
-from cacheproxy.server.hop import HopAhead, HopHandler, HopReplies
-from cacheproxy.server.listener import Listener
 from cacheproxy.server.options import ConnectionOptions
-from cacheproxy.server.services import Services
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
-from cacheproxy.store.owned import MAX_LENT_HEAD_BYTES, OwnedStore
+from cacheproxy.store.owned import OwnedStore
 from cacheproxy.store.remote_disk import RemoteDisk
 from cacheproxy.store.space import WriterOptions
 from cacheproxy.store.tiered import TieredStore
@@ -31,8 +25,7 @@ from cacheproxy.tasks import TaskGroup
 from cacheproxy.telemetry.access_log import RelayedAccessLog
 from cacheproxy.telemetry.summing import values_of
 from cacheproxy.upstream.client import Client
-from cacheproxy.upstream.pool import Pool, PoolOptions
-from cacheproxy.upstream.sibling import NoReceipt, SiblingDialler
+from cacheproxy.workers.hops import siblings_listener, way_to_siblings
 from cacheproxy.workers.link import Link
 from cacheproxy.workers.places import Report, Seat
 from cacheproxy.workers.processes import run_until_told
@@ -41,7 +34,6 @@ log = logging.getLogger("cacheproxy")
 
 _COUNTS_S = 0.5
 _ACCEPT_AT_ONCE = 2
-_HOP_MARGIN_S = 60.0
 Meant = tuple[list[str], str | None, str | None, bool]
 
 
@@ -95,27 +87,12 @@ class Worker(App):
             self._closers.append(relayed.close)
 
     async def _before_listening(self, options: ConnectionOptions, upstream: Client) -> None:
-        siblings = Client(
-            Pool(
-                SiblingDialler(self._seat.places.directory),
-                PoolOptions(per_origin=100_000, total=1_000_000, idle_per_origin=64),
-                _no_tls,
-                NoReceipt(),
-            ),
-            self._clock,
-        )
+        siblings = way_to_siblings(self._seat.places.directory, self._clock)
         end = self.engine.join(
             self._owners, siblings, self._owned, lambda selector: self._link.purge(selector.urls[0])
         )
         await self._link.open(self._handlers())
-        handler = HopHandler(self.engine.handle, end, self._clock)
-        options_of_hops = _for_hops(options)
-        services = Services(handler, _no_tunnel, self._clock, NoReceipt(), options_of_hops)
-        if self.hot is not None:
-            path = self.engine.direct_path(upstream, for_siblings=True)
-            replies = HopReplies(path, self.engine.hot, end, self._clock, options_of_hops.write_s)
-            services = replace(services, ahead=HopAhead(self.hot.memo), direct=replies)
-        hops = Listener(services)
+        hops = siblings_listener(self.engine, end, upstream, self._clock, options, self.hot)
         drain_s = self.config.seconds("server.drain_timeout")
         await hops.start([self._seat.places.workers[self._seat.number]], drain_s / 2)
         self._closers.append(hops.close)
@@ -212,33 +189,6 @@ class Worker(App):
 def _selector(meant: Meant) -> Selector:
     urls, host, glob, everything = meant
     return Selector(tuple(urls), host, glob, everything)
-
-
-def _for_hops(options: ConnectionOptions) -> ConnectionOptions:
-    """Another worker has held the client to the limits already; it must be the first to lose patience."""
-    limits = options.limits
-    return replace(
-        options,
-        idle_s=24 * 3600.0,
-        body_s=options.body_s + _HOP_MARGIN_S,
-        body_rate=0.0,
-        write_s=options.write_s + _HOP_MARGIN_S,
-        max_connections=2**31,
-        limits=HeadLimits(
-            limits.target_bytes,
-            limits.field_bytes + MAX_LENT_HEAD_BYTES,
-            limits.head_bytes + 2 * MAX_LENT_HEAD_BYTES,
-            limits.fields + 8,
-        ),
-    )
-
-
-async def _no_tunnel(request: RequestHead, client: str) -> socket.socket:
-    raise ClientError(405, "tunnels do not go through other workers", close=True)
-
-
-def _no_tls() -> Any:
-    raise AssertionError("workers talk in the clear")
 
 
 def run_worker(config: Config, directory: Path, seat: Seat, lifeline: int, report: Report) -> None:
