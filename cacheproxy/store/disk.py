@@ -27,7 +27,15 @@ from cacheproxy.store.memory import MemoryBody
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
-from cacheproxy.store.schema import FILE_NAME, open_reader, open_writer, row_checksum, scalar, set_aside
+from cacheproxy.store.schema import (
+    FILE_NAME,
+    READER_CACHES_KIB,
+    open_reader,
+    open_writer,
+    row_checksum,
+    scalar,
+    set_aside,
+)
 from cacheproxy.store.space import InUse, WriterOptions
 from cacheproxy.store.write_queue import WriteQueue
 from cacheproxy.store.writer import Writer
@@ -94,8 +102,8 @@ class DiskTier:
         try:
             db = await open_writer(self.directory, self._options.disk_bytes)
             self._connections.append(db)
-            for _ in range(2):
-                self._connections.append(await open_reader(self.directory))
+            for cache_kib in READER_CACHES_KIB:
+                self._connections.append(await open_reader(self.directory, cache_kib))
             last_id = int(await scalar(db, _LAST_ID))
             page_bytes = int(await scalar(db, "PRAGMA page_size"))
             inflation = float(await scalar(db, "SELECT inflation FROM totals"))

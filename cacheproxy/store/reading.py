@@ -100,10 +100,12 @@ class DiskReader:
                 found.setdefault(row[0], []).append(row)
         except StoreError as failure:
             error = failure
-        loop = asyncio.get_running_loop()
         for key, answered in batch:
-            # Each in a turn of its own: what one does must not stop the others.
-            loop.call_soon(answered, found.get(key, []) if error is None else error)
+            try:
+                answered(found.get(key, []) if error is None else error)
+            except Exception:
+                # What one does must not stop the others.
+                log.exception("what was found of %s", key.partition("?")[0])
 
     async def select(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
         """The rows of a statement. Raises StoreError."""

@@ -16,7 +16,7 @@ from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.reading import DiskReader
 from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse, ToldRanking
-from cacheproxy.store.schema import FILE_NAME, open_reader, scalar
+from cacheproxy.store.schema import FILE_NAME, READER_CACHES_KIB, open_reader, scalar
 from cacheproxy.store.space import WriterOptions
 
 log = logging.getLogger("cacheproxy")
@@ -55,8 +55,8 @@ class RemoteDisk(DiskTier):
     async def open(self) -> None:
         """Open the connections for reading. Raises StoreError."""
         try:
-            for _ in range(2):
-                self._connections.append(await open_reader(self.directory))
+            for cache_kib in READER_CACHES_KIB:
+                self._connections.append(await open_reader(self.directory, cache_kib))
             last = int(await scalar(self._connections[0], "SELECT MAX(entry_id) FROM entries") or 0)
         except (sqlite3.Error, OSError, ValueError) as error:
             await self._close_connections()

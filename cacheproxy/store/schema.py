@@ -21,7 +21,8 @@ FILE_NAME = "cache.db"
 
 _BUSY_MS = 500
 _WRITER_CACHE_KIB = 2048
-_READER_CACHE_KIB = 1024
+READER_CACHES_KIB = (16 * 1024, 1024)
+"""Of the two connections for reading: look-ups go through indexes of the whole file, whoever lists reads pages once."""
 
 # `loose` holds the bodies that have rows but no entry: being written, unlinked, or left by a crash. The
 # triggers keep it and the totals true whoever inserts or deletes.
@@ -176,11 +177,11 @@ def _page_bytes(disk_bytes: int) -> int:
     return SMALL_PAGE_BYTES if disk_bytes < _SMALL_FILE_BYTES else PAGE_BYTES
 
 
-async def open_reader(directory: Path) -> aiosqlite.Connection:
-    """A connection that only reads and never checkpoints."""
+async def open_reader(directory: Path, cache_kib: int) -> aiosqlite.Connection:
+    """A connection that only reads and never checkpoints, with so much of the file in memory."""
     connection = await aiosqlite.connect(directory / FILE_NAME, isolation_level=None)
     try:
-        await _tune(connection, _READER_CACHE_KIB)
+        await _tune(connection, cache_kib)
         await connection.execute("PRAGMA wal_autocheckpoint=0")
         await connection.execute("PRAGMA query_only=1")
     except BaseException:
