@@ -6,14 +6,18 @@ _GENERATION = 16_384
 
 
 class Absent:
-    """Within bounds: two generations, of which the older is forgotten. Every look-up is told of."""
+    """Within bounds: two generations, of which the older is forgotten. Every look-up is told of, and how it ended."""
 
     def __init__(self) -> None:
         # Hashes, which are random from start to start: a key takes 64 bytes, however long it is.
         self._young: set[int] = set()
         self._old: set[int] = set()
-        # The look-ups under way that began after the last change of their key.
-        self._asking: dict[str, list[object]] = {}
+        # Grows with every change of a key. A look-up says nothing where its key changed since it began.
+        self._changes = 0
+        self._under_way = 0
+        # When each key changed last, by hash, since no look-up was under way; none is known from before `_since`.
+        self._changed: dict[int, int] = {}
+        self._since = 0
         # What is on its way to the disk, which look-ups do not find yet.
         self._storing: dict[str, int] = {}
 
@@ -21,24 +25,22 @@ class Absent:
         mark = hash(key)
         return mark in self._young or mark in self._old
 
-    def ask(self, key: str) -> object:
+    def ask(self) -> int:
         """A look-up begins; what `answered` must be given."""
-        token = object()
-        self._asking.setdefault(key, []).append(token)
-        return token
+        self._under_way += 1
+        return self._changes
 
-    def answered(self, key: str, token: object, *, is_absent: bool) -> None:
+    def answered(self, key: str, began: int, *, is_absent: bool) -> None:
         """It has ended; it says nothing where something was stored since it began."""
-        tokens = self._asking.get(key)
-        if tokens is None or token not in tokens:
-            return
-        tokens.remove(token)
-        if not tokens:
-            del self._asking[key]
-        if is_absent and key not in self._storing:
-            if len(self._young) >= _GENERATION:
-                self._old, self._young = self._young, set()
-            self._young.add(hash(key))
+        self._under_way -= 1
+        if is_absent and key not in self._storing and began >= self._since:
+            mark = hash(key)
+            if self._changed.get(mark, 0) <= began:
+                if len(self._young) >= _GENERATION:
+                    self._old, self._young = self._young, set()
+                self._young.add(mark)
+        if not self._under_way and self._changed:
+            self._changed.clear()
 
     def storing(self, key: str) -> None:
         """Something is on its way to be stored under the key; `settled` says when that has ended."""
@@ -56,4 +58,9 @@ class Absent:
         mark = hash(key)
         self._young.discard(mark)
         self._old.discard(mark)
-        self._asking.pop(key, None)
+        self._changes += 1
+        if self._under_way:
+            if len(self._changed) >= _GENERATION:
+                self._changed.clear()
+                self._since = self._changes
+            self._changed[mark] = self._changes

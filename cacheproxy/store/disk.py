@@ -185,19 +185,19 @@ class DiskTier:
 
     async def lookup(self, key: str) -> list[Candidate]:
         """The stored responses of `key`. Raises StoreError."""
-        reader, token = self._reading(), self.absent.ask(key)
+        reader, began = self._reading(), self.absent.ask()
         rows: list[Any] | None = None
         try:
             rows = await reader.rows_of(key)
         finally:
-            self.absent.answered(key, token, is_absent=rows == [])
+            self.absent.answered(key, began, is_absent=rows == [])
         return self._candidates(rows)
 
     def look_up(self, key: str, found: Callable[[list[Candidate] | None], None]) -> None:
         """The same without waiting: `found` is called later, with None where it failed. Raises StoreError."""
 
         def answered(rows: list[Any] | StoreError) -> None:
-            self.absent.answered(key, token, is_absent=rows == [])
+            self.absent.answered(key, began, is_absent=rows == [])
             candidates: list[Candidate] | None = None
             try:
                 candidates = None if isinstance(rows, StoreError) else self._candidates(rows)
@@ -205,7 +205,7 @@ class DiskTier:
                 # Whatever went wrong, and is logged by the loop: somebody waits.
                 found(candidates)
 
-        reader, token = self._reading(), self.absent.ask(key)
+        reader, began = self._reading(), self.absent.ask()
         reader.ask(key, answered)
 
     def _candidates(self, rows: list[Any]) -> list[Candidate]:

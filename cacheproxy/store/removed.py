@@ -10,6 +10,8 @@ from cacheproxy.caching.entry import StoredResponse
 # Longer than any read statement runs.
 _REMEMBERED_S = 10.0
 
+_NONE = (0,)
+
 Forget = Callable[[], None]
 """Call it once the change is committed."""
 
@@ -27,11 +29,13 @@ class Removed:
 
     def has(self, key: str, entry_id: int, variant: str | None = None) -> bool:
         """Whether the entry was removed, or its variant replaced, lately."""
-        return (
-            entry_id <= self._below
-            or entry_id in self._ids
-            or entry_id <= max(self._bounds.get(key, (0,)))
-            or (variant is not None and entry_id <= max(self._bounds.get((key, variant), (0,))))
+        if entry_id <= self._below or entry_id in self._ids:
+            return True
+        bounds = self._bounds
+        if not bounds:
+            return False
+        return entry_id <= max(bounds.get(key, _NONE)) or (
+            variant is not None and entry_id <= max(bounds.get((key, variant), _NONE))
         )
 
     def current(self, entry_id: int) -> StoredResponse | None:

@@ -165,10 +165,9 @@ class TieredStore:
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use in both tiers."""
-        entry_id = candidate.stored.entry_id
-        self._memory.touch(entry_id)
+        self._memory.touch(candidate.stored)
         if self._disk is not None:
-            self._disk.ranking.touches.add(entry_id)
+            self._disk.ranking.touches.add(candidate.stored.entry_id)
 
     def note_request(self, key: str) -> None:
         """Count a request for what is not stored, or not yet."""

@@ -30,13 +30,13 @@ KEY = "http://h/a"
 )
 def test_when_a_key_is_absent(what: str, steps: list[str], is_absent: bool) -> None:
     known = Absent()
-    tokens: dict[str, object] = {}
+    began: dict[str, int] = {}
     for step in steps:
         kind, _, number = step.partition(" ")
         if kind == "ask":
-            tokens[number] = known.ask(KEY)
+            began[number] = known.ask()
         elif kind in ("none", "found"):
-            known.answered(KEY, tokens[number], is_absent=kind == "none")
+            known.answered(KEY, began[number], is_absent=kind == "none")
         else:
             getattr(known, kind)(KEY)
     assert (KEY in known) is is_absent, what
@@ -48,7 +48,23 @@ def test_it_stays_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Absent()
     for number in range(100):
         key = f"http://h/{number}"
-        known.answered(key, known.ask(key), is_absent=True)
+        known.answered(key, known.ask(), is_absent=True)
     assert sum(f"http://h/{number}" in known for number in range(100)) == 20
     assert "http://h/99" in known
-    assert not known._asking
+    assert not known._under_way
+
+
+def test_changes_while_a_look_up_is_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(absent, "_GENERATION", 10)
+    known = Absent()
+    first = known.ask()
+    for number in range(25):
+        known.settled(f"http://h/{number}")
+        assert len(known._changed) <= 10
+    second = known.ask()
+    # Of the first nobody knows any more whether its key changed.
+    known.answered(KEY, first, is_absent=True)
+    assert KEY not in known
+    known.answered(KEY, second, is_absent=True)
+    assert KEY in known
+    assert not known._changed
