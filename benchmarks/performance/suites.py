@@ -63,7 +63,7 @@ def shortened(suite: Suite) -> Suite:
 
 
 SUITES: Final = (
-    Suite("hit-1k", "memory hit 1 KB", "wrk", "hit", (*MEMORY, "echo-1k"), SMALL, quick=True),
+    Suite("hit-1k", "memory hit 1 KB", "wrk", "hit", (*MEMORY, "workers-2", "echo-1k"), SMALL, quick=True),
     Suite(
         "hit-new-fields",
         "memory hit 1 KB, headers all new",
@@ -87,7 +87,15 @@ SUITES: Final = (
     ),
     Suite("disk-1k", "disk hit 1 KB", "wrk", "hit", DISK, Traffic(("1k",), 4000, 50, uniform=True), quick=True),
     Suite("disk-16k", "disk hit 16 KB", "wrk", "hit", DISK, Traffic(("16k",), 4000, 50, uniform=True)),
-    Suite("miss-1k", "miss 1 KB", "wrk", "miss", MISSING, Traffic(("1k",), 5000, 50, kind="nc"), quick=True),
+    Suite(
+        "miss-1k",
+        "miss 1 KB",
+        "wrk",
+        "miss",
+        (*MISSING, "workers-2"),
+        Traffic(("1k",), 5000, 50, kind="nc"),
+        quick=True,
+    ),
     Suite("miss-16k", "miss 16 KB", "wrk", "miss", MISSING, Traffic(("16k",), 5000, 50, kind="nc")),
     Suite(
         "miss-100m",
@@ -103,7 +111,7 @@ SUITES: Final = (
         "miss 1 KB that is stored",
         "wrk",
         "miss",
-        STORING,
+        (*STORING, "workers-2"),
         Traffic(("1k",), 1, 50, new_share=1.0),
     ),
     Suite(

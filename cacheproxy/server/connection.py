@@ -117,11 +117,10 @@ class ClientConnection(RequestHandler):
         if direct is None or ahead is None or not line.is_get or not ahead.admits(line, facts, verdict):
             return False
         reply = direct.begin(self, plain, data, verdict)
-        if reply is None:
-            return False
-        self._answering, self._final_sent = True, False
-        self._direct = reply
-        return True
+        if reply is not None and not reply.is_over:
+            self._answering, self._final_sent = True, False
+            self._direct = reply
+        return reply is not None
 
     def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
         """A request of the direct path is in the inlet again, its fetch perhaps begun."""

@@ -8,6 +8,7 @@ from cacheproxy.app import App
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners, socket_name
 from cacheproxy.ports import Selector
+from cacheproxy.server.listener import Listener
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.sockets import bind_unix
 from cacheproxy.store.disk import DiskTier
@@ -25,6 +26,7 @@ class Half(App):
         super().__init__(config, directory)
         self.owners = Owners(number, 2)
         self.owned: OwnedStore
+        self.hops: Listener
         self._sockets = sockets
         self._others = others
 
@@ -62,6 +64,6 @@ class Half(App):
             return await self.engine.purge(selector, dry_run=False, soft=False)
 
         end = self.engine.join(self.owners, siblings, self.owned, purge)
-        hops = siblings_listener(self.engine, end, upstream, self._clock, options, self.hot)
+        self.hops = hops = siblings_listener(self.engine, end, upstream, self._clock, options, self.hot)
         await hops.start([bind_unix(self._sockets / socket_name(self.owners.me))], 1)
         self._closers.append(hops.close)

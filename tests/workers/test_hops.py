@@ -130,6 +130,8 @@ async def test_a_hit_is_lent_and_called_back(pair: Pair, origin: Origin) -> None
     assert pair.seen == []
     assert [one.stored.key for one in pair.asked.store.lookup_memory(url)] == [url]
     assert (pair.asked.counters.hits, pair.asked.counters.hot_answers) == (2, 1)
+    # What was answered at once keeps no drain waiting.
+    assert [one._answering for one in pair.owner.hops._server.connections] == [False]  # type: ignore[attr-defined]
     pair.owner.store.invalidate(url)
     assert not pair.asked.store.lookup_memory(url)
     assert "fwd=uri-miss" in ((await pair.get("a")).field("cache-status") or "")

@@ -14,11 +14,11 @@ from benchmarks.performance.sizes import SIZES
 ROOT = Path(__file__).parents[3]
 
 
-def launch(name: str, place: Place, *, memory: str) -> Program:
+def launch(name: str, place: Place, *, memory: str, workers: int = 1) -> Program:
     """This checkout's proxy, as a user starts it."""
     argv = [
         *(sys.executable, "-m", "cacheproxy", "serve", "--listen", f"127.0.0.1:{place.port}"),
-        *("--cache-dir", str(place.directory / "cache"), "--memory", memory),
+        *("--cache-dir", str(place.directory / "cache"), "--memory", memory, "--workers", str(workers)),
         *("-o", "access.deny_destinations=[]", "-o", f"access.connect_ports=[443, {place.origin.port}]"),
     ]
     env = {"PYTHONPATH": str(ROOT)}
@@ -52,5 +52,6 @@ PEERS = (
     _ours("ours-disk", "disk, memory tier of 64 KiB, access log on", "64KiB"),
     _echo("1k"),
     _echo("16k"),
+    Peer("workers-2", "as ours, two workers", (), "", partial(launch, memory="1GiB", workers=2)),
     Peer("direct", "no proxy", (), "", nothing, proxy=False),
 )
