@@ -1,6 +1,12 @@
-"""What the disk does not have: keys that it was asked for in vain, until something is stored under them."""
+"""What the disk does not have: keys that it was asked for in vain, and those that no list of its keys has.
+
+Both hold until something is stored under them.
+"""
 
 from __future__ import annotations
+
+from cacheproxy.store.ghosts import key_hash
+from cacheproxy.store.present import Present
 
 _GENERATION = 16_384
 
@@ -20,10 +26,32 @@ class Absent:
         self._since = 0
         # What is on its way to the disk, which look-ups do not find yet.
         self._storing: dict[str, int] = {}
+        # All that is on disk; and the same again, as far as it has been listed.
+        self._present: Present | None = None
+        self._listed: Present | None = None
 
     def __contains__(self, key: str) -> bool:
         mark = hash(key)
-        return mark in self._young or mark in self._old
+        if mark in self._young or mark in self._old:
+            return True
+        return self._present is not None and key_hash(key) not in self._present
+
+    @property
+    def needs_list(self) -> bool:
+        """Whether a list of all keys would tell more than what is known."""
+        return self._present is None or self._present.is_full
+
+    def begin_list(self, entries: int) -> Present:
+        """All keys on disk, about so many `entries`, are about to be listed: add their hashes to this."""
+        self._listed = listed = Present(2 * entries)
+        # The list may pass their place before they get there; what is stored from now on is added as it comes.
+        listed.add_all(map(key_hash, self._storing))
+        return listed
+
+    def end_list(self, listed: Present) -> None:
+        """They have been, every one."""
+        if self._listed is listed:
+            self._present, self._listed = listed, None
 
     def ask(self) -> int:
         """A look-up begins; what `answered` must be given."""
@@ -45,6 +73,10 @@ class Absent:
     def storing(self, key: str) -> None:
         """Something is on its way to be stored under the key; `settled` says when that has ended."""
         self._storing[key] = self._storing.get(key, 0) + 1
+        if self._present is not None:
+            self._present.add(key_hash(key))
+        if self._listed is not None:
+            self._listed.add(key_hash(key))
         self._forget(key)
 
     def settled(self, key: str) -> None:

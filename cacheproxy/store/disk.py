@@ -53,6 +53,8 @@ _DIGESTS = (
     "SELECT e.key, e.entry_id, d.facts FROM digests d JOIN entries e ON e.entry_id = d.entry_id"
     " WHERE d.digest = ? ORDER BY d.entry_id DESC LIMIT 4"
 )
+# Longer than it takes until what a worker that has died had sent is committed.
+_LIST_EVERY_S = 2.0
 _REOPEN_S = 30.0
 
 
@@ -91,6 +93,7 @@ class DiskTier:
         self._listing: Listing | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_recovering = False
+        self._is_listing = False
         self._is_closed = False
         self.writer: WriteQueue
         self._last_entry_id = 0
@@ -131,6 +134,32 @@ class DiskTier:
             self.changes.forget_all,
         )
         self._writing = self._tasks.spawn("writer", self.writer.run())
+        self._keep_listed()
+
+    def _keep_listed(self) -> None:
+        if not self._is_listing:
+            self._is_listing = True
+            self._tasks.spawn("list keys", self._list_again_and_again())
+
+    async def _list_again_and_again(self) -> None:
+        """Know what is not on disk, soon after the start and whenever much has been stored since."""
+        while True:
+            await asyncio.sleep(_LIST_EVERY_S)
+            if self.absent.needs_list:
+                try:
+                    await self.list_keys()
+                except StoreError as error:
+                    log.info("the keys on disk cannot be listed: %s", error)
+
+    async def list_keys(self) -> None:
+        """From now on, what was never stored is known to be absent. Raises StoreError."""
+        listing = self._lister()
+        _, entries, _ = await listing.usage()
+        listed = self.absent.begin_list(entries)
+        async for hashes in listing.key_hashes():
+            listed.add_all(hashes)
+        if listing is self._listing:
+            self.absent.end_list(listed)
 
     async def close(self) -> None:
         """Write what is queued, checkpoint, close."""

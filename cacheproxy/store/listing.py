@@ -49,6 +49,14 @@ class Listing:
             last = page[-1][0]
             yield [(row[0], row[1]) for row in page]
 
+    async def key_hashes(self) -> AsyncIterator[list[int]]:
+        """The hash of every key in pages."""
+        last = -(2**63)
+        sql = f"SELECT key_hash FROM entries WHERE key_hash >= ? ORDER BY key_hash LIMIT {PAGE_ROWS}"
+        while last < 2**63 and (page := await self._fetch(sql, (last,))):
+            last = page[-1][0] + 1
+            yield [row[0] for row in page]
+
     async def first_ids(self, up_to: int, count: int) -> list[int]:
         """The lowest ids, at most `count`, none above `up_to`."""
         sql = "SELECT entry_id FROM entries WHERE entry_id <= ? ORDER BY entry_id LIMIT ?"

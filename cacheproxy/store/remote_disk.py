@@ -70,6 +70,7 @@ class RemoteDisk(DiskTier):
             self._options.queue_bytes, self._told_ranking, self.changes.forget_all, self._remote
         )
         self._writing = self._tasks.spawn("writer", remote.run())
+        self._keep_listed()
         if self._channel is not None:
             remote.attach(self._channel, self._generation)
 

@@ -42,7 +42,7 @@ class TieredStore:
 
     async def lookup(self, key: str) -> Sequence[Candidate]:
         """Memory's and the disk's, each once. Raises StoreError."""
-        if self._disk is None:
+        if self._disk is None or key in self._disk.absent:
             return self._memory.find(key)
         return self._together(key, await self._disk.lookup(key))
 
