@@ -89,13 +89,10 @@ class MemoryTier:
         """The entries of `key`, without counting as a use."""
         return self._by_key.get(key, ())
 
-    def touch(self, stored: StoredResponse) -> None:
-        """Make this the last to go, if it is here."""
-        if stored.key not in self._by_key:
-            # What was read from disk most often is not, and cachetools takes long to say so.
-            return
+    def touch(self, entry_id: int) -> None:
+        """Make this the last to go."""
         try:
-            self._entries[stored.entry_id]
+            self._entries[entry_id]
         except KeyError:
             return
 

@@ -165,7 +165,9 @@ class TieredStore:
 
     def touch(self, candidate: Candidate) -> None:
         """Note a use in both tiers."""
-        self._memory.touch(candidate.stored)
+        # Most that was read from disk is not in memory, and cachetools takes long to say so.
+        if candidate.tier == "memory" or self._memory.find(candidate.stored.key):
+            self._memory.touch(candidate.stored.entry_id)
         if self._disk is not None:
             self._disk.ranking.touches.add(candidate.stored.entry_id)
 
