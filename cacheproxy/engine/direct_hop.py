@@ -6,6 +6,7 @@ What cannot be answered this way is left to the ordinary path, which asks the ow
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.engine.hop import HOP_FIELD, SharedStore, Told, question
@@ -91,12 +92,18 @@ class DirectHop:
     def responded(self, response: FollowedResponse) -> None:
         """The owner's answer begins."""
         self._pending = None
+        self._response = response
+        self._carefully(lambda: self._pass_on(response))
+
+    def _carefully(self, act: Callable[[], None]) -> None:
+        """A mistake of ours leaves nobody waiting."""
         try:
-            self._pass_on(response)
-        except Exception as error:
+            act()
+        except Exception:
             log.exception("another worker's answer to %s", self._key.partition("?")[0])
-            response.close()
-            self.failed(error if isinstance(error, CacheproxyError) else CacheproxyError("internal"))
+            if self._response is not None:
+                self._response.close()
+            self.failed(CacheproxyError("internal"))
 
     def _pass_on(self, response: FollowedResponse) -> None:
         told = Told(response.head)
@@ -109,9 +116,9 @@ class DirectHop:
             self._lent = told.lent
         content = response.whole()
         if content is not None:
+            self._response = None
             self._answer(content, length)
             return
-        self._response = response
         if self._lent is None:
             self._reply.open(head, length)
         response.follow(self)
@@ -126,7 +133,11 @@ class DirectHop:
         if self._lent is not None:
             # Not more than an object in memory may have.
             self._pieces.append(piece)
-        elif not self._reply.piece(piece) and self._response is not None:
+        else:
+            self._carefully(lambda: self._give(piece))
+
+    def _give(self, piece: bytes) -> None:
+        if not self._reply.piece(piece) and self._response is not None:
             self._response.hold()
 
     def ended(self) -> None:
@@ -134,9 +145,9 @@ class DirectHop:
         self._response = None
         if self._lent is not None:
             content = b"".join(self._pieces)
-            self._answer(content, len(content))
+            self._carefully(lambda: self._answer(content, len(content)))
         else:
-            self._reply.end()
+            self._carefully(self._reply.end)
 
     def failed(self, error: CacheproxyError) -> None:
         """The owner has died, or stands still."""

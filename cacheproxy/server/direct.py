@@ -267,6 +267,8 @@ class DirectReply:
 
     def resumed(self) -> None:
         """The client has caught up."""
+        if self.is_over:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

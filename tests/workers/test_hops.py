@@ -152,6 +152,22 @@ async def test_what_was_called_back_meanwhile_is_not_kept(pair: Pair, monkeypatc
     assert not pair.asked.store.lookup_memory(url)
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_a_mistake_of_ours_leaves_nobody_waiting(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    pair.serve("a", response(BODY[:size], FRESH))
+    await pair.get("a")
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(pair.asked.owned, "keep_copy", broken)
+    reply = await pair.get("a")
+    assert reply.status == 500
+    assert "another worker's answer" in caplog.text
+
+
 async def test_variants(pair: Pair, origin: Origin) -> None:
     async def route(received: Received, wire: Wire) -> None:
         word = received.field("accept-language")[0].encode()
