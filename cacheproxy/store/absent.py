@@ -50,6 +50,7 @@ class Absent:
 
     def end_list(self, listed: Present) -> None:
         """They have been, every one."""
+        listed.complete()
         if self._listed is listed:
             self._present, self._listed = listed, None
 

@@ -21,9 +21,13 @@ class Present:
         self._mask = bits - 1
         self._left = bits // _BITS_A_KEY
 
+    def complete(self) -> None:
+        """All that is on disk has been added: however much that is, half of what has room may follow."""
+        self._left = max(self._left, len(self._bits) * 8 // _BITS_A_KEY // 2)
+
     @property
     def is_full(self) -> bool:
-        """Whether it errs more often than it was made to."""
+        """Whether so much has been added that another should be made."""
         return self._left < 0
 
     def __contains__(self, hashed: int) -> bool:

@@ -71,6 +71,17 @@ def test_a_list_that_was_begun_anew_meanwhile_counts_for_nothing() -> None:
     assert not known.needs_list
 
 
+def test_more_keys_than_it_has_room_for_are_not_listed_again_and_again() -> None:
+    known = Absent()
+    listed = known.begin_list(0)
+    listed.add_all(range(0, 140_000_000, 997))
+    assert listed.is_full
+    known.end_list(listed)
+    assert not known.needs_list
+    listed.add_all(range(500, 140_000_000, 997))
+    assert known.needs_list
+
+
 async def test_what_is_on_disk_is_listed(house: House) -> None:
     for key in KEYS:
         house.store.put(response(key), b"x")
