@@ -10,11 +10,27 @@ import pytest
 
 from cacheproxy.app import App
 from cacheproxy.config.load import load
+from cacheproxy.engine.exchange import Engine
+from cacheproxy.ports import Answer, Exchange
 from tests.support.client import RawClient
 from tests.support.origin import Origin
 
 StartProxy = Callable[..., Awaitable[App]]
 Connect = Callable[..., Awaitable[RawClient]]
+
+
+@pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The targets of the requests that the ordinary path has seen."""
+    seen: list[str] = []
+    handle = Engine.handle
+
+    async def watched(engine: Engine, exchange: Exchange) -> Answer:
+        seen.append(exchange.head.request_target)
+        return await handle(engine, exchange)
+
+    monkeypatch.setattr(Engine, "handle", watched)
+    return seen
 
 
 @pytest.fixture

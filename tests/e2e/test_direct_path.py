@@ -12,8 +12,6 @@ import pytest
 
 from cacheproxy.app import App
 from cacheproxy.engine import direct
-from cacheproxy.engine.exchange import Engine
-from cacheproxy.ports import Answer, Exchange
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.ghosts import key_hash
 from tests.conftest import Connect, StartProxy
@@ -28,20 +26,6 @@ pytestmark = pytest.mark.skipif(
 FRESH = "Cache-Control: max-age=3600"
 NEVER = "Cache-Control: no-store"
 BODY = bytes(range(256)) * 4096
-
-
-@pytest.fixture
-def ordinary(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The targets of the requests that the ordinary path has seen."""
-    seen: list[str] = []
-    handle = Engine.handle
-
-    async def watched(engine: Engine, exchange: Exchange) -> Answer:
-        seen.append(exchange.head.request_target)
-        return await handle(engine, exchange)
-
-    monkeypatch.setattr(Engine, "handle", watched)
-    return seen
 
 
 @pytest.fixture

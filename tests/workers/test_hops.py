@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from cacheproxy.config.load import load
-from cacheproxy.engine.exchange import Engine
 from cacheproxy.engine.hop import HOP_FIELD
-from cacheproxy.ports import Answer, Exchange
 from tests.support.client import RawClient, Reply
 from tests.support.origin import Origin, Received, Wire, response
 from tests.support.pair import Half
@@ -71,16 +69,8 @@ class Pair:
 
 @pytest.fixture
 async def pair(
-    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    origin: Origin, tmp_path: Path, ordinary: list[str], request: pytest.FixtureRequest
 ) -> AsyncIterator[Pair]:
-    seen: list[str] = []
-    handle = Engine.handle
-
-    async def watched(engine: Engine, exchange: Exchange) -> Answer:
-        seen.append(exchange.head.request_target)
-        return await handle(engine, exchange)
-
-    monkeypatch.setattr(Engine, "handle", watched)
     config = load(None, [*OPTIONS, *getattr(request, "param", ())])
     halves: list[Half] = []
     for number in range(2):
@@ -88,7 +78,7 @@ async def pair(
         halves.append(Half(config, directory, tmp_path, number, halves))
         await halves[-1].start()
     client = await RawClient.connect(halves[0].addresses[0][1])
-    made = Pair(halves[0], halves[1], client, origin, seen)
+    made = Pair(halves[0], halves[1], client, origin, ordinary)
     await made.ready()
     yield made
     client.close()
