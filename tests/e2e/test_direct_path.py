@@ -16,6 +16,7 @@ from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.ghosts import key_hash
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
+from tests.support.halves import Halves
 from tests.support.origin import Origin, Received, Wire, response
 
 pytestmark = pytest.mark.skipif(
@@ -111,36 +112,8 @@ async def test_long_bodies_are_passed_on_as_they_come(
     origin: Origin, ready: Ready, ordinary: list[str], is_chunked: bool
 ) -> None:
     _, client = await ready()
-    go_on = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        if is_chunked:
-            await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + f"{NEVER}\r\n\r\n".encode())
-            await wire.send(b"3\r\nabc\r\n")
-            await go_on.wait()
-            await wire.send(f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n\r\n")
-        else:
-            await wire.send(
-                f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY) + 3}\r\n{NEVER}\r\n\r\nabc".encode()
-            )
-            await go_on.wait()
-            await wire.send(BODY)
-
-    origin.routes["/a"] = route
-    await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head = await client.head()
-    assert (b"chunked" in head) is is_chunked
-    # The first piece is here while the origin still holds the rest.
-    await client.reader.readexactly(8 if is_chunked else 3)
-    go_on.set()
-    if is_chunked:
-        rest = b""
-        while size := int(await client.reader.readuntil(b"\r\n"), 16):
-            rest += (await client.reader.readexactly(size + 2))[:-2]
-        assert await client.reader.readexactly(2) == b"\r\n"
-        assert rest == BODY
-    else:
-        assert await client.reader.readexactly(len(BODY)) == BODY
+    origin.routes["/a"] = halves = Halves(BODY, NEVER, is_chunked=is_chunked)
+    assert await halves.fetch(client, origin.url("/a")) == BODY
     # The connections are fit for another.
     origin.routes["/b"] = response(b"next", NEVER)
     assert (await client.get(origin.url("/b"))).body == b"next"

@@ -13,6 +13,7 @@ import pytest
 from cacheproxy.config.load import load
 from cacheproxy.engine.hop import HOP_FIELD
 from tests.support.client import RawClient, Reply
+from tests.support.halves import Halves
 from tests.support.origin import Origin, Received, Wire, response
 from tests.support.pair import Half
 
@@ -172,36 +173,8 @@ async def test_variants(pair: Pair, origin: Origin) -> None:
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_long_bodies_are_passed_on_as_they_come(pair: Pair, is_chunked: bool) -> None:
-    go_on = asyncio.Event()
-
-    async def route(received: Received, wire: Wire) -> None:
-        if is_chunked:
-            await wire.send(
-                f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{NEVER}\r\n\r\n3\r\nabc\r\n".encode()
-            )
-            await go_on.wait()
-            await wire.send(f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n\r\n")
-        else:
-            await wire.send(
-                f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY) + 3}\r\n{NEVER}\r\n\r\nabc".encode()
-            )
-            await go_on.wait()
-            await wire.send(BODY)
-
-    url = pair.serve("a", route)
-    await pair.client.send(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head = await pair.client.head()
-    assert (b"chunked" in head) is is_chunked
-    await pair.client.reader.readexactly(8 if is_chunked else 3)
-    go_on.set()
-    if is_chunked:
-        rest = b""
-        while size := int(await pair.client.reader.readuntil(b"\r\n"), 16):
-            rest += (await pair.client.reader.readexactly(size + 2))[:-2]
-        assert await pair.client.reader.readexactly(2) == b"\r\n"
-        assert rest == BODY
-    else:
-        assert await pair.client.reader.readexactly(len(BODY)) == BODY
+    halves = Halves(BODY, NEVER, is_chunked=is_chunked)
+    assert await halves.fetch(pair.client, pair.serve("a", halves)) == BODY
     pair.serve("b", response(b"next", NEVER))
     assert (await pair.get("b")).body == b"next"
     assert pair.seen == []
