@@ -59,11 +59,11 @@ def end_to_end(fields: Fields) -> Fields:
     if "connection" in lookup or "proxy-connection" in lookup:
         nominated = (*fields.all("connection"), *fields.all("proxy-connection"))
         if sum(map(len, nominated)) > _MEMO_LENGTH:
-            return fields.without(_staying(tuple(lookup), connection_options(fields)))
+            return fields.without(_staying(fields.distinct_names, connection_options(fields)))
     drop = (
-        _staying_of(tuple(lookup), nominated)
+        _staying_of(fields.distinct_names, nominated)
         if len(lookup) <= _MEMO_NAMES
-        else _staying(tuple(lookup), connection_options(fields))
+        else _staying(fields.distinct_names, connection_options(fields))
     )
     return fields.without(drop) if drop else fields
 

@@ -31,22 +31,26 @@ class HeadLimits:
 # What `_FIELD_LINE` accepts, many lines at once, each with its CRLF.
 _FIELD_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t \x21-\x7e\x80-\xff]*\r\n)+\Z")
 _SPLIT_LINES = re.compile(r"([^:]+):([^\r]*)\r\n")
+# What nearly everybody sends: one space, and a value without white space around it.
+_NEAT_LINES = re.compile(
+    r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\x21-\x7e\x80-\xff][\t \x21-\x7e\x80-\xff]*(?<![\t ])\r\n)+\Z"
+)
+_SPLIT_NEAT_LINES = re.compile(r"([^:]+): ([^\r]*)\r\n")
 _LINE_NAMES = re.compile(r"([^:]+):[^\r]*\r\n")
 
 
-def parse_plain_fields(
-    block: str, limits: HeadLimits
-) -> tuple[list[FieldLine], list[tuple[str, tuple[str]]]] | None:
-    """Field lines, each with its CRLF, and the entries of their index; None where they break any rule or limit.
+def parse_plain_fields(block: str, limits: HeadLimits) -> Fields | None:
+    """The fields of lines, each with its CRLF; None where they break any rule or limit.
 
     In two steps for all lines at once, it takes a fifth of the time of one line after the other.
     """
-    if _FIELD_LINES.match(block) is None:
+    if _NEAT_LINES.match(block) is not None:
+        lines: list[FieldLine] = _SPLIT_NEAT_LINES.findall(block)
+    elif _FIELD_LINES.match(block) is not None:
+        lines = _split_lines(block)
+    else:
         return None
-    lines = _split_lines(block)
-    if len(lines) > limits.fields or len(block) > limits.field_bytes:
-        return None
-    return lines, [(name.lower(), (value,)) for name, value in lines]
+    return None if len(lines) > limits.fields or len(block) > limits.field_bytes else Fields(lines)
 
 
 def _split_lines(block: str) -> list[FieldLine]:
@@ -89,7 +93,7 @@ def _fields(block: str, limits: HeadLimits) -> Fields:
         return Fields()
     plain = parse_plain_fields(block + "\r\n", limits)
     # One line after the other, to say what is wrong.
-    return Fields(_field_lines(block.split("\r\n"), limits)) if plain is None else Fields.indexed(*plain)
+    return Fields(_field_lines(block.split("\r\n"), limits)) if plain is None else plain
 
 
 def _what_is_wrong(line: str) -> str:

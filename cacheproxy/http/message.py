@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from typing import NamedTuple
 
+from cacheproxy.http.names import Names, names_of
 from cacheproxy.http.uri import TargetUri
 
 FieldLine = tuple[str, str]
@@ -13,55 +14,51 @@ FieldLine = tuple[str, str]
 class Fields:
     """Field lines in their order, case and number; look-up ignores case (RFC 9110 §5.1-5.3)."""
 
-    __slots__ = ("_index", "lines")
-    _index: dict[str, tuple[str, ...]] | None
+    __slots__ = ("_names", "lines")
 
-    def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
+    def __init__(self, lines: Iterable[FieldLine] = (), names: Names | None = None) -> None:
+        """`names`: those of the lines, where they are known."""
         self.lines: tuple[FieldLine, ...] = tuple(lines)
-        self._index = None
+        self._names = names
 
-    @classmethod
-    def indexed(cls, lines: Iterable[FieldLine], entries: Sequence[tuple[str, tuple[str]]]) -> Fields:
-        """Fields whose index is known: `entries` has (lower-case name, (value,)) of each line."""
-        made = cls(lines)
-        index: dict[str, tuple[str, ...]] = dict(entries)
-        if len(index) == len(entries):
-            made._index = index
-        return made
-
-    def _lookup(self) -> dict[str, tuple[str, ...]]:
-        index = self._index
-        if index is None:
-            index = {}
-            for name, value in self.lines:
-                lower = name.lower()
-                have = index.get(lower)
-                index[lower] = (value,) if have is None else (*have, value)
-            self._index = index
-        return index
+    def _named(self) -> Names:
+        names = self._names
+        if names is None:
+            names = self._names = names_of(tuple([name for name, _ in self.lines]))
+        return names
 
     def all(self, name: str) -> tuple[str, ...]:
         """The values of each line called `name` (lower case), in order."""
-        return self._lookup().get(name, ())
+        places = (self._names or self._named()).at.get(name)
+        if places is None:
+            return ()
+        lines = self.lines
+        return (lines[places[0]][1],) if len(places) == 1 else tuple([lines[place][1] for place in places])
 
     def get(self, name: str) -> str | None:
         """The combined value of `name` (lower case), its lines joined by commas; None if absent."""
-        values = self._lookup().get(name)
-        if values is None:
+        places = (self._names or self._named()).at.get(name)
+        if places is None:
             return None
-        return values[0] if len(values) == 1 else ", ".join(values)
+        lines = self.lines
+        return lines[places[0]][1] if len(places) == 1 else ", ".join([lines[place][1] for place in places])
 
     def only(self, name: str) -> str | None:
         """The value of a field that appears exactly once, else None."""
-        values = self._lookup().get(name)
-        return values[0] if values is not None and len(values) == 1 else None
+        places = (self._names or self._named()).at.get(name)
+        return self.lines[places[0]][1] if places is not None and len(places) == 1 else None
 
     def names(self) -> KeysView[str]:
         """The field names present, in lower case."""
-        return self._lookup().keys()
+        return (self._names or self._named()).at.keys()
+
+    @property
+    def distinct_names(self) -> tuple[str, ...]:
+        """The same as a tuple, in the order of their first lines."""
+        return (self._names or self._named()).lower
 
     def __contains__(self, name: object) -> bool:
-        return name in self._lookup()
+        return name in (self._names or self._named()).at
 
     def __iter__(self) -> Iterator[FieldLine]:
         return iter(self.lines)
@@ -77,19 +74,8 @@ class Fields:
 
     def without(self, names: Iterable[str]) -> Fields:
         """These fields less every line whose lower-case name is in `names`."""
-        drop = frozenset(names)
-        index = self._index
-        if index is None:
-            return Fields([line for line in self.lines if line[0].lower() not in drop])
-        if len(index) == len(self.lines):
-            # Each name once: the index is in the order of the lines.
-            rest = Fields([line for line, name in zip(self.lines, index, strict=True) if name not in drop])
-        else:
-            rest = Fields([line for line in self.lines if line[0].lower() not in drop])
-        rest._index = kept = index.copy()
-        for name in drop:
-            kept.pop(name, None)
-        return rest
+        pick, rest = (self._names or self._named()).without(frozenset(names))
+        return Fields(pick(self.lines), rest)
 
     def where(self, keep: Callable[[str, str], bool]) -> Fields:
         """The lines for which `keep(lower_name, value)` holds."""
@@ -97,18 +83,15 @@ class Fields:
 
     def plus(self, *lines: FieldLine) -> Fields:
         """These fields with `lines` behind them."""
-        more = Fields((*self.lines, *lines))
-        if self._index is not None:
-            more._index = index = self._index.copy()
-            for name, value in lines:
-                lower = name.lower()
-                index[lower] = (*index.get(lower, ()), value)
-        return more
+        names = self._names
+        if names is not None:
+            names = names.plus(tuple([name for name, _ in lines]))
+        return Fields(self.lines + lines, names)
 
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""
         lower = name.lower()
-        if self._index is not None and lower not in self._index:
+        if lower not in self:
             return self.plus((name, value))
         out: list[FieldLine] = []
         done = False
@@ -118,8 +101,6 @@ class Fields:
             elif not done:
                 out.append((line[0], value))
                 done = True
-        if not done:
-            out.append((name, value))
         return Fields(out)
 
     def wire(self) -> str:

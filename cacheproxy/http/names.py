@@ -1,0 +1,78 @@
+"""The names of a head's field lines, worked out once: most heads have the names of many others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+_MAX_KNOWN = 1024
+# What a head's names may take to be remembered, in characters.
+_LONGEST = 1024
+_MAX_DERIVED = 4
+
+Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
+"""Of a sequence in the order of the lines, what belongs to those that stay."""
+
+
+class Names:
+    """The names of field lines in order. Made by `names_of`: what has the same names in the same order shares it."""
+
+    __slots__ = ("_extended", "_reduced", "as_sent", "at", "lower")
+
+    def __init__(self, as_sent: tuple[str, ...]) -> None:
+        self.as_sent = as_sent
+        at: dict[str, tuple[int, ...]] = {}
+        for place, name in enumerate(as_sent):
+            lower = name.lower()
+            at[lower] = (*at.get(lower, ()), place)
+        self.at = at
+        """The places of the lines of each name, in lower case."""
+        self.lower = tuple(at)
+        """Each name once, in lower case."""
+        self._reduced: dict[frozenset[str], tuple[Pick, Names]] = {}
+        self._extended: dict[tuple[str, ...], Names] = {}
+
+    def without(self, drop: frozenset[str]) -> tuple[Pick, Names]:
+        """What takes the lines that stay where those with names in `drop` (lower case) go, and their names."""
+        known = self._reduced.get(drop)
+        if known is None:
+            stay = [place for place, name in enumerate(self.as_sent) if name.lower() not in drop]
+            pick = _picking(stay)
+            known = pick, names_of(pick(self.as_sent))
+            if len(self._reduced) >= _MAX_DERIVED:
+                self._reduced.clear()
+            self._reduced[drop] = known
+        return known
+
+    def plus(self, more: tuple[str, ...]) -> Names:
+        """These, and `more` behind them."""
+        known = self._extended.get(more)
+        if known is None:
+            known = names_of(self.as_sent + more)
+            if len(self._extended) >= _MAX_DERIVED:
+                self._extended.clear()
+            self._extended[more] = known
+        return known
+
+
+def _picking(places: list[int]) -> Pick:
+    if len(places) > 1:
+        return itemgetter(*places)
+    # Of one place `itemgetter` gives no tuple, of none it is an error.
+    return lambda lines: tuple([lines[place] for place in places])
+
+
+_known: dict[tuple[str, ...], Names] = {}
+
+
+def names_of(as_sent: tuple[str, ...]) -> Names:
+    """The names of field lines. Remembered within bounds."""
+    known = _known.get(as_sent)
+    if known is None:
+        known = Names(as_sent)
+        if sum(map(len, as_sent)) <= _LONGEST:
+            if len(_known) >= _MAX_KNOWN:
+                _known.clear()
+            _known[as_sent] = known
+    return known

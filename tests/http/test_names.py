@@ -1,0 +1,59 @@
+"""Names of field lines: what is derived is what the lines themselves would give, and what is remembered is bounded."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cacheproxy.http import names
+from cacheproxy.http.message import Fields
+from cacheproxy.http.names import names_of
+
+NAME = st.sampled_from(["A", "a", "B", "b", "C"])
+LINES = st.lists(st.tuples(NAME, st.text("xyz", max_size=2)), max_size=6)
+STEPS = st.lists(st.one_of(st.tuples(NAME, st.just("more")), st.sets(st.sampled_from("abc"))), max_size=8)
+
+
+@given(LINES, STEPS)
+def test_fields_made_from_fields_are_those_of_their_lines(
+    lines: list[tuple[str, str]], steps: list[tuple[str, str] | set[str]]
+) -> None:
+    fields = Fields(lines)
+    for step in steps:
+        if isinstance(step, tuple):
+            fields = fields.plus(step)
+            lines = [*lines, step]
+        else:
+            fields = fields.without(step)
+            lines = [line for line in lines if line[0].lower() not in step]
+        assert list(fields) == lines
+        fresh = Fields(lines)
+        assert list(fields.names()) == list(fresh.names()) == list(fields.distinct_names)
+        for name in "abcd":
+            values = tuple(value for key, value in lines if key.lower() == name)
+            assert fields.all(name) == values
+            assert fields.get(name) == (", ".join(values) if values else None)
+            assert fields.only(name) == (values[0] if len(values) == 1 else None)
+            assert (name in fields) == bool(values)
+
+
+def test_equal_names_are_shared() -> None:
+    assert names_of(("A", "B")) is names_of(("A", "B"))
+    assert names_of(("A", "B")) is not names_of(("a", "B"))
+
+
+def test_names_are_remembered_within_bounds() -> None:
+    for number in range(5000):
+        names_of((f"X-{number}",)).plus(("Via",)).without(frozenset({"via"}))
+    assert len(names._known) <= names._MAX_KNOWN
+    one = names_of(("A", "B"))
+    for number in range(100):
+        one.plus((f"X-{number}",))
+        one.without(frozenset({f"x-{number}"}))
+    assert max(len(one._extended), len(one._reduced)) <= names._MAX_DERIVED
+
+
+def test_long_names_are_not_remembered() -> None:
+    long = ("X" * 2000,)
+    assert names_of(long) is not names_of(long)
+    assert names_of(long).at == {"x" * 2000: (0,)}
