@@ -150,7 +150,7 @@ class TieredBodyWriter:
             return None
         self._is_ended = True
         self._disk.changes.replace_older(stored)
-        done = self._disk.changes.publish(stored, self._received, self._release, self._writer)
+        done = self._disk.changes.publish(stored, self._received, self._release, self._writer, in_memory)
         if in_memory is not None:
             return in_memory
         if not await done or self._disk.changes.is_removed(stored):

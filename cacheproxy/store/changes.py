@@ -9,7 +9,9 @@ from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.known_bodies import BodyFacts, to_text
 from cacheproxy.errors import StoreError
+from cacheproxy.ports import Candidate
 from cacheproxy.store.absent import Absent
+from cacheproxy.store.arriving import Arriving
 from cacheproxy.store.batch import ORDERS_AT_ONCE, EntryRow, Order, Row
 from cacheproxy.store.codec import digest_key, encode, parts_text, variant_key
 from cacheproxy.store.eviction import weight
@@ -43,6 +45,7 @@ class Changes:
         writer: Callable[[], WriteQueue],
         last_entry_id: Callable[[], int],
         absent: Absent,
+        arriving: Arriving,
     ) -> None:
         self._removed = removed
         self._in_use = in_use
@@ -50,19 +53,32 @@ class Changes:
         self._writer = writer
         self._last_entry_id = last_entry_id
         self._absent = absent
+        self._arriving = arriving
 
     def publish(
-        self, stored: StoredResponse, held_bytes: int, settled: Callable[[], None], writer: WriteQueue | None
+        self,
+        stored: StoredResponse,
+        held_bytes: int,
+        settled: Callable[[], None],
+        writer: WriteQueue | None,
+        arriving: Candidate | None = None,
     ) -> asyncio.Future[bool]:
-        """Make a response visible whose `held_bytes` are on their way; the future tells whether it is."""
+        """Make a response visible whose `held_bytes` are on their way; the future tells whether it is.
+
+        `arriving`: the same with its body, for look-ups until then.
+        """
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         head = encode(stored)
         size = len(head) + len(stored.key) + held_bytes
 
         self._absent.storing(stored.key)
+        if arriving is not None:
+            self._arriving.add(arriving)
 
         def tell(is_committed: bool) -> None:
             self._absent.settled(stored.key)
+            if arriving is not None:
+                self._arriving.settled(arriving)
             settled()
             if not done.done():
                 done.set_result(is_committed)
@@ -90,8 +106,9 @@ class Changes:
         (writer or self._writer()).publish(entry)
         return done
 
-    def put(self, stored: StoredResponse, content: bytes) -> None:
-        """Write a small response; where the disk is behind, what it replaces goes all the same."""
+    def put(self, candidate: Candidate, content: bytes) -> None:
+        """Write a small response with its body; where the disk is behind, what it replaces goes all the same."""
+        stored = candidate.stored
         self.replace_older(stored)
         writer = self._writer()
         if not writer.has_room:
@@ -100,7 +117,12 @@ class Changes:
         if content:
             in_use.begin_writing(body_id)
             writer.add_row(Row(stored.entry_id, body_id, 0, content, _heedless))
-        _ = self.publish(stored, len(content), lambda: in_use.end_writing(body_id) if content else None, writer)
+
+        def settled() -> None:
+            if content:
+                in_use.end_writing(body_id)
+
+        _ = self.publish(stored, len(content), settled, writer, candidate)
 
     async def keep_part(self, stored: StoredResponse) -> bool:
         """Publish what is here of an incomplete response, or of one that is complete now."""

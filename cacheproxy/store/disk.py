@@ -7,7 +7,6 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import aiosqlite
 
@@ -17,13 +16,13 @@ from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.http.digests import Digest
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
-from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.absent import Absent
+from cacheproxy.store.arriving import Arriving
 from cacheproxy.store.changes import Changes
 from cacheproxy.store.codec import Decoded, digest_key
 from cacheproxy.store.ghosts import Ghosts, key_hash
 from cacheproxy.store.listing import Listing
-from cacheproxy.store.memory import MemoryBody
+from cacheproxy.store.look_ups import LookUps
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.reading import DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
@@ -32,7 +31,6 @@ from cacheproxy.store.schema import (
     READER_CACHES_KIB,
     open_reader,
     open_writer,
-    row_checksum,
     scalar,
     set_aside,
 )
@@ -72,12 +70,12 @@ class DiskTier:
     ) -> None:
         self.directory = directory
         self._options = options
-        self._decoded = Decoded(caching)
         self._recorder = recorder
         self._on_evicted = on_evicted
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
         self.absent = Absent()
+        self.arriving = Arriving()
         self.ranking = Ranking(0.0, Ghosts())
         self.in_use = InUse() if in_use is None else in_use
         self.changes = Changes(
@@ -87,9 +85,18 @@ class DiskTier:
             lambda: self.writer,
             lambda: self._last_entry_id,
             self.absent,
+            self.arriving,
+        )
+        self.look_ups = LookUps(
+            Decoded(caching),
+            self._removed,
+            self.absent,
+            self.arriving,
+            recorder,
+            lambda entry_id: self.changes.discard(entry_id),
+            self.body_of,
         )
         self._connections: list[aiosqlite.Connection] = []
-        self._reader: DiskReader | None = None
         self._listing: Listing | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_recovering = False
@@ -119,8 +126,7 @@ class DiskTier:
         # Ids never come again, also not after the file was replaced.
         self._last_entry_id = max(self._last_entry_id, last_id)
         self.ranking = Ranking(inflation, Ghosts.from_parts(parts) if parts else self.ranking.ghosts)
-        self._reader = DiskReader(self._connections[1], self._recorder, self._tasks, self._damaged)
-        self._listing = Listing(self._connections[2])
+        self._opened(*self._connections[1:])
         self.writer = Writer(
             db,
             self.directory,
@@ -135,6 +141,10 @@ class DiskTier:
         )
         self._writing = self._tasks.spawn("writer", self.writer.run())
         self._keep_listed()
+
+    def _opened(self, look_ups: aiosqlite.Connection, listing: aiosqlite.Connection) -> None:
+        self.look_ups.opened(DiskReader(look_ups, self._recorder, self._tasks, self._damaged))
+        self._listing = Listing(listing)
 
     def _keep_listed(self) -> None:
         if not self._is_listing:
@@ -174,7 +184,8 @@ class DiskTier:
             await asyncio.wait([self._writing], timeout=10)
 
     async def _close_connections(self) -> None:
-        self._reader = self._listing = None
+        self.look_ups.closed()
+        self._listing = None
         # Readers first: the last connection to close empties the write-ahead log.
         while self._connections:
             try:
@@ -200,11 +211,6 @@ class DiskTier:
         finally:
             self._is_recovering = False
 
-    def _reading(self) -> DiskReader:
-        if self._reader is None:
-            raise StoreError("the store is not open")
-        return self._reader
-
     def _lister(self) -> Listing:
         if self._listing is None:
             raise StoreError("the store is not open")
@@ -212,64 +218,11 @@ class DiskTier:
 
     # reading
 
-    async def lookup(self, key: str) -> list[Candidate]:
-        """The stored responses of `key`. Raises StoreError."""
-        reader, began = self._reading(), self.absent.ask()
-        rows: list[Any] | None = None
-        try:
-            rows = await reader.rows_of(key)
-        finally:
-            self.absent.answered(key, began, is_absent=rows == [])
-        return self._candidates(rows)
-
-    def look_up(self, key: str, found: Callable[[list[Candidate] | None], None]) -> None:
-        """The same without waiting: `found` is called later, with None where it failed. Raises StoreError."""
-
-        def answered(rows: list[Any] | StoreError) -> None:
-            self.absent.answered(key, began, is_absent=rows == [])
-            candidates: list[Candidate] | None = None
-            try:
-                candidates = None if isinstance(rows, StoreError) else self._candidates(rows)
-            finally:
-                # Whatever went wrong, and is logged by the loop: somebody waits.
-                found(candidates)
-
-        reader, began = self._reading(), self.absent.ask()
-        reader.ask(key, answered)
-
-    def _candidates(self, rows: list[Any]) -> list[Candidate]:
-        return [candidate for row in rows if (candidate := self._candidate(row)) is not None]
-
-    def _candidate(self, row: Any) -> Candidate | None:
-        key, body_id, length, parts = row[:4]
-        entry_id, variant, data, checksum = row[7:]
-        if self._removed.has(key, entry_id, variant):
-            return None
-        try:
-            stored, prepared = self._decoded.get(entry_id, row[:7])
-            newer = self._removed.current(entry_id)
-            if newer is not None or self._removed.is_stale(entry_id):
-                stored, prepared = newer or stored, Prepared()
-                if self._removed.is_stale(entry_id):
-                    stored = stored.stale()
-            if length == 0 and not parts:
-                return Candidate(stored, MemoryBody(b""), "disk")
-            if data is None or len(data) != length:
-                return Candidate(stored, self.body_of(stored), "disk")
-            if row_checksum(body_id, 0, data) != checksum:
-                raise StoreError("a stored body is damaged")
-            return Candidate(stored, MemoryBody(data), "disk", prepared)
-        except StoreError as error:
-            log.warning("%s: %s; it is dropped", str(key).partition("?")[0], error)
-            self._recorder.store_failed("checksum")
-            self.changes.discard(entry_id)
-            return None
-
     async def bodies_with(self, digest: Digest) -> list[tuple[Candidate, BodyFacts]]:
         """The stored responses of whose bodies this digest was noted. Raises StoreError."""
         found: list[tuple[Candidate, BodyFacts]] = []
-        for key, entry_id, text in await self._reading().select(_DIGESTS, (digest_key(digest),)):
-            for candidate in await self.lookup(key):
+        for key, entry_id, text in await self.look_ups.reader.select(_DIGESTS, (digest_key(digest),)):
+            for candidate in await self.look_ups.lookup(key):
                 if candidate.stored.entry_id == entry_id:
                     try:
                         found.append((candidate, from_text(text, (digest,))))
@@ -279,7 +232,7 @@ class DiskTier:
 
     async def read_row(self, body_id: int, start: int) -> bytes:
         """The bytes from `start` to the end of its row. Raises StoreError where they are not whole."""
-        return await self._reading().read_row(body_id, start)
+        return await self.look_ups.reader.read_row(body_id, start)
 
     def pin(self, body_id: int) -> None:
         """Keep the rows of a body that is being read."""
@@ -319,21 +272,30 @@ class DiskTier:
                 if not self._removed.has(entry.key, entry.entry_id):
                     yield entry
 
-    async def ids_where(self, matches: Callable[[str], bool]) -> list[int]:
-        """Ids of the entries whose key matches. Raises StoreError."""
-        found: list[int] = []
+    async def ids_where(self, matches: Callable[[str], bool]) -> set[int]:
+        """Ids of the entries whose key matches, also of those on their way. Raises StoreError."""
+        found = self._arriving_ids(matches)
         async for page in self._lister().keys():
-            found += [
+            found.update(
                 entry_id for entry_id, key in page if matches(key) and not self._removed.has(key, entry_id)
-            ]
+            )
         return found
 
-    async def ids_of(self, keys: tuple[str, ...]) -> list[int]:
-        """Ids of the entries under `keys`. Raises StoreError."""
+    def _arriving_ids(self, matches: Callable[[str], bool]) -> set[int]:
+        return {
+            one.stored.entry_id
+            for one in self.arriving
+            if matches(one.stored.key) and not self.changes.is_removed(one.stored)
+        }
+
+    async def ids_of(self, keys: tuple[str, ...]) -> set[int]:
+        """Ids of the entries under `keys`, also of those on their way. Raises StoreError."""
+        found = self._arriving_ids(keys.__contains__)
         marks = ",".join("?" * len(keys))
         sql = f"SELECT entry_id, key FROM entries WHERE key_hash IN ({marks})"
-        rows = await self._reading().select(sql, [key_hash(key) for key in keys])
-        return [row[0] for row in rows if row[1] in keys and not self._removed.has(row[1], row[0])]
+        rows = await self.look_ups.reader.select(sql, [key_hash(key) for key in keys])
+        found.update(row[0] for row in rows if row[1] in keys and not self._removed.has(row[1], row[0]))
+        return found
 
     async def usage(self) -> tuple[int, int, int]:
         """(bytes in use, stored responses, bytes of the file). Raises StoreError."""

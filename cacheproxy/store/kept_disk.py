@@ -64,6 +64,7 @@ class KeptDisk(DiskTier):
             lambda: self.writer,
             lambda: self._last_entry_id,
             self.absent,
+            self.arriving,
         )
         changes.on_forget_all = lambda: tell("forget_all")
 

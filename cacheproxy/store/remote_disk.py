@@ -13,8 +13,6 @@ from cacheproxy.channel import Channel, Handlers
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Recorder
 from cacheproxy.store.disk import DiskTier
-from cacheproxy.store.listing import Listing
-from cacheproxy.store.reading import DiskReader
 from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse, ToldRanking
 from cacheproxy.store.schema import FILE_NAME, READER_CACHES_KIB, open_reader, scalar
 from cacheproxy.store.space import WriterOptions
@@ -64,8 +62,7 @@ class RemoteDisk(DiskTier):
         # Above what is stored, also where the machine's clock was set back meanwhile.
         first = max(self._block, (last >> BLOCK_BITS) + 1) << BLOCK_BITS
         self._last_entry_id = max(self._last_entry_id, first)
-        self._reader = DiskReader(self._connections[0], self._recorder, self._tasks, self._damaged)
-        self._listing = Listing(self._connections[1])
+        self._opened(*self._connections)
         self.writer = self._remote = remote = RemoteWriter(
             self._options.queue_bytes, self._told_ranking, self.changes.forget_all, self._remote
         )

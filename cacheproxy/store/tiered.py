@@ -44,7 +44,7 @@ class TieredStore:
         """Memory's and the disk's, each once. Raises StoreError."""
         if self._disk is None or key in self._disk.absent:
             return self._memory.find(key)
-        return self._together(key, await self._disk.lookup(key))
+        return self._together(key, await self._disk.look_ups.lookup(key))
 
     def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
@@ -52,7 +52,9 @@ class TieredStore:
             asyncio.get_running_loop().call_soon(lambda: found(self._memory.find(key)))
             return
         try:
-            self._disk.look_up(key, lambda some: found(None if some is None else self._together(key, some)))
+            self._disk.look_ups.look_up(
+                key, lambda some: found(None if some is None else self._together(key, some))
+            )
         except StoreError:
             asyncio.get_running_loop().call_soon(found, None)
 
@@ -135,7 +137,7 @@ class TieredStore:
         self._memory.replace_older(stored)
         self._memory.put(candidate)
         if disk is not None and is_worth:
-            disk.changes.put(stored, content)
+            disk.changes.put(candidate, content)
         elif disk is not None:
             disk.changes.replace_older(stored)
         return candidate

@@ -12,7 +12,7 @@ import pytest
 
 from cacheproxy.app import App
 from cacheproxy.engine import direct
-from cacheproxy.store.disk import DiskTier
+from cacheproxy.store.look_ups import LookUps
 from cacheproxy.store.ghosts import key_hash
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
@@ -182,7 +182,7 @@ async def test_many_clients_one_fetch(origin: Origin, ready: Ready, connect: Con
     # Every request counts for what is worth keeping, and once.
     ranking = app.store._disk.ranking if app.store._disk is not None else None
     assert ranking is not None and ranking.ghosts.count(key_hash(origin.url("/a"))) == 0
-    while not (rows := await app.store._disk._reading().select("SELECT hits FROM ranks")):  # type: ignore[union-attr]
+    while not (rows := await app.store._disk.look_ups.reader.select("SELECT hits FROM ranks")):  # type: ignore[union-attr]
         await asyncio.sleep(0)
     assert rows == [(20,)]
 
@@ -292,7 +292,7 @@ async def test_a_mistake_of_ours_leaves_nobody_waiting(
     if where == "answers":
         monkeypatch.setattr(direct, "forwarded_head", once(direct.forwarded_head))
     else:
-        monkeypatch.setattr(DiskTier, "_candidates", once(DiskTier._candidates))
+        monkeypatch.setattr(LookUps, "_candidates", once(LookUps._candidates))
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     origin.routes["/a"] = response(b"right", NEVER)
     assert (await client.get(origin.url("/a"))).body == b"right"

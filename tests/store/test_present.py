@@ -94,7 +94,7 @@ async def test_what_is_on_disk_is_listed(house: House) -> None:
     assert house.store.is_absent("http://h/never")
     # Nothing is asked of the disk.
     lookups: list[str] = []
-    house.disk._reading().ask = lambda key, answered: lookups.append(key)  # type: ignore[method-assign]
+    house.disk.look_ups.reader.ask = lambda key, answered: lookups.append(key)  # type: ignore[method-assign]
     assert await house.store.lookup("http://h/never") == ()
     assert not lookups
 

@@ -167,10 +167,10 @@ async def test_replaced_before_it_is_on_disk(house: House) -> None:
 
 
 async def test_a_look_up_before_the_commit_does_not_keep_the_old_one(house: House) -> None:
-    """Who looks while the first is on its way finds nothing on disk: the second replaces it all the same."""
+    """The disk has nothing for who looks while the first is on its way: the second replaces it all the same."""
     await house.put(response(etag='"1"'), b"old", whole=True)
     house.forget_memory()
-    await house.disk.lookup(URL)
+    await house.disk.look_ups.lookup(URL)
     await house.put(response(etag='"2"'), b"new", whole=True)
     await house.flush()
     house.forget_memory()
