@@ -12,8 +12,8 @@ import pytest
 
 from cacheproxy.app import App
 from cacheproxy.engine import direct
-from cacheproxy.store.look_ups import LookUps
 from cacheproxy.store.ghosts import key_hash
+from cacheproxy.store.look_ups import LookUps
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
 from tests.support.halves import Halves
