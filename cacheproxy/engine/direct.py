@@ -54,7 +54,7 @@ class DirectPath:
     def begin(
         self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
     ) -> DirectExchange | DirectHop | None:
-        """Take on a GET that is plain by `facts` and not in memory; None where it is for the ordinary path."""
+        """Take on a GET that is plain by `facts`, which has its fields; None where it is for the ordinary path."""
         target = head.target
         outbound: Outbound = facts.prepared or prepare(facts, self.parts.codings, self.parts.via)
         if not outbound.is_plain or target is None or target.origin.scheme != "http" or affinity.pinned:

@@ -212,14 +212,15 @@ class ClientConnection(RequestHandler):
             self.finish()
         await self._linger()
 
-    def begin(self, method: str, url: str) -> ExchangeRecord:
-        """An exchange begins: what the log and the counters will say of it."""
-        clock = self._services.clock
+    def begin(self, method: str, url: str, began: tuple[float, float] | None = None) -> ExchangeRecord:
+        """An exchange begins, or has `began` (epoch, monotonic): what the log and the counters will say of it."""
+        if began is None:
+            began, self._began = self._began, None
+        if began is None:
+            began = self._services.clock.wall(), self._services.clock.monotonic()
         record = ExchangeRecord(
-            client=self._client, method=method, url=url, started_at=clock.wall(), elapsed_s=clock.monotonic()
+            client=self._client, method=method, url=url, started_at=began[0], elapsed_s=began[1]
         )
-        if self._began is not None:
-            (record.started_at, record.elapsed_s), self._began = self._began, None
         self.outlet.record = record
         self._final_sent = False
         self._answering = True

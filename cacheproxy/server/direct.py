@@ -28,8 +28,8 @@ class Client(Protocol):
     inlet: Inlet
     outlet: Outlet
 
-    def begin(self, method: str, url: str) -> ExchangeRecord:
-        """An exchange begins."""
+    def begin(self, method: str, url: str, began: tuple[float, float]) -> ExchangeRecord:
+        """An exchange has begun then (epoch, monotonic)."""
 
     def finish(self) -> None:
         """It has ended: count it."""
@@ -78,7 +78,6 @@ class DirectReply:
         clock: Clock,
         write_s: float,
     ) -> None:
-        line, facts, _ = plain
         self._to = to
         self._hot = hot
         self._plain = plain
@@ -86,7 +85,8 @@ class DirectReply:
         self._verdict = verdict
         self._clock = clock
         self._write_s = write_s
-        self._request = line.head.with_fields(facts.fields)
+        # Without its fields, which say nothing that the writing of an answer needs.
+        self._request = plain[0].head
         self._started_at = clock.wall()
         self._since = clock.monotonic()
         self._record: ExchangeRecord | None = None
@@ -133,8 +133,7 @@ class DirectReply:
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say."""
         if self._record is None:
-            self._record = self._to.begin("GET", self._plain[0].key)
-            self._record.started_at, self._record.elapsed_s = self._started_at, self._since
+            self._record = self._to.begin("GET", self._plain[0].key, (self._started_at, self._since))
         return self._record
 
     def from_store(self, found: Sequence[Candidate]) -> bool:

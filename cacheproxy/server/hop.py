@@ -141,7 +141,7 @@ class HopReply(DirectReply):
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer with what is stored, and lend it."""
-        _, facts, _ = self._plain
+        line, facts, _ = self._plain
         candidate: Candidate | None = found[0]
         if candidate is not None and (len(found) > 1 or candidate.stored.nominated):
             candidate = choose_variant(found, facts)
@@ -150,7 +150,7 @@ class HopReply(DirectReply):
         stored = candidate.stored
         if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
             return False
-        done = self._store.answer(candidate, self._request, self._clock.wall())
+        done = self._store.answer(candidate, line.head.with_fields(facts.fields), self._clock.wall())
         if done is None:
             return False
         answer, found_out = done

@@ -74,4 +74,7 @@ class DirectStart(Protocol):
     def begin(
         self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
     ) -> DirectExchange | None:
-        """Take on a GET that is not in memory; None where it is for the ordinary path."""
+        """Take on the GET of `head`, whose fields `facts` has, and which is not in memory.
+
+        None where it is for the ordinary path.
+        """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiosqlite
 
@@ -22,8 +22,7 @@ Settled = Callable[[bool], None]
 """Called once, with whether the transaction was committed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A piece of a body: at most 256 KiB from `first` on. `entry_id` is whose body it is, or will be."""
 
     entry_id: int
@@ -33,8 +32,7 @@ class Row:
     settled: Settled
 
 
-@dataclass(frozen=True, slots=True)
-class EntryRow:
+class EntryRow(NamedTuple):
     """A stored response as columns. `parts` names the bytes that are here; empty: all of them."""
 
     entry_id: int

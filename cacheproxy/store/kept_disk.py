@@ -125,10 +125,9 @@ class Keeping:
             row.settled(False)
 
     def _entry(self, generation: int, number: int, columns: tuple[Any, ...]) -> None:
-        named = dict(zip(EntryRow.__slots__, columns, strict=False))
+        entry = EntryRow._make((*columns, self._settled(number)))
         # All workers' requests for the key are counted here.
-        named["requests"] = self._disk.ranking.requests_of(named["key"])
-        entry = EntryRow(**named, settled=self._settled(number))
+        entry = entry._replace(requests=self._disk.ranking.requests_of(entry.key))
         self._disk.saw(entry.entry_id)
         if generation == self._disk.generation:
             self._disk.writer.publish(entry)

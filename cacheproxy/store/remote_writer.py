@@ -218,7 +218,8 @@ class RemoteWriter:
             self._channel.send("asked", asked)
         number = self._next()
         self._settling[number] = (entry.settled, 0)
-        columns = tuple(getattr(entry, name) for name in EntryRow.__slots__ if name != "settled")
+        # All but `settled`.
+        columns = entry[:-1]
         self._channel.send("entry", self._generation, number, columns)
 
     def order(self, order: Order, *, at_once: bool = False) -> None:

@@ -21,6 +21,9 @@ _HITS = frozenset(
 )
 
 
+_STATUS_CLASSES = ("none", *(f"{first}xx" for first in range(1, 10)))
+
+
 class RepeatLog(Protocol):
     """An access log that takes lines prepared ahead."""
 
@@ -157,4 +160,4 @@ class Counters:
 
 
 def _status_class(status: int) -> str:
-    return f"{status // 100}xx" if status else "none"
+    return _STATUS_CLASSES[status // 100]

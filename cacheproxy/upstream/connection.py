@@ -87,7 +87,9 @@ class OriginConnection(asyncio.Protocol):
                 return
         if events:
             self._events.extend(events)
-            self._buffered += sum(len(event.piece) for event in events if isinstance(event, Data))
+            for event in events:
+                if isinstance(event, Data):
+                    self._buffered += len(event.piece)
             if self._buffered > _HIGH_WATER and not self._is_reading_paused and self._transport is not None:
                 self._is_reading_paused = True
                 self._transport.pause_reading()

@@ -42,6 +42,7 @@ class End:
 
 
 Event = Interim | Final | Data | End
+_END = End()
 
 
 class Incomplete(SyntaxFault):
@@ -167,7 +168,7 @@ class ResponseParser:
     def _finish(self, rest: bytes, events: list[Event]) -> None:
         self.has_surplus = bool(rest)
         self.is_idle = True
-        events.append(End())
+        events.append(_END)
 
     def feed_eof(self) -> list[Event]:
         """The connection has ended: the end of the body if that frames it, else Incomplete."""
@@ -175,7 +176,7 @@ class ResponseParser:
             return []
         if self._framing is not None and self._framing.length is None and self._chunks is None:
             self.is_idle = True
-            return [End()]
+            return [_END]
         if self._framing is None:
             raise Incomplete("the connection was closed before the response's head was complete")
         raise Incomplete("the connection was closed before the response's body was complete")
