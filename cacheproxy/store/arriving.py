@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cacheproxy.ports import Candidate
+from cacheproxy.store.batch import MAX_VARIANTS
 
 
 class Arriving:
-    """Bounded by the writer's queue, which holds the same bytes as long."""
+    """Bounded by the writer's queue, which holds the same bytes as long; of a key as many as are stored of it."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, tuple[Candidate, ...]] = {}
@@ -16,7 +17,7 @@ class Arriving:
     def add(self, candidate: Candidate) -> None:
         """It is queued."""
         key = candidate.stored.key
-        self._by_key[key] = (*self._by_key.get(key, ()), candidate)
+        self._by_key[key] = (*self._by_key.get(key, ()), candidate)[-MAX_VARIANTS:]
 
     def settled(self, candidate: Candidate) -> None:
         """It is on disk, or has failed to get there."""

@@ -74,6 +74,13 @@ async def test_each_variant_once_and_only_the_newest(house: House, held: Held) -
     assert await house.bodies(URL) == [b"b", b"new a"]
 
 
+async def test_no_more_variants_than_are_stored(house: House, held: Held) -> None:
+    for number in range(100):
+        house.store.put(response(nominated=("x",), variant=(str(number),)), b"%d" % number)
+    house.forget_memory()
+    assert await house.bodies(URL) == [b"%d" % number for number in range(68, 100)]
+
+
 @pytest.mark.parametrize("how", ["discard", "invalidate", "purge", "everything"])
 async def test_what_is_removed_is_not_found(house: House, held: Held, how: str) -> None:
     made = house.store.put(response(), b"body")
