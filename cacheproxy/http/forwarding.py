@@ -62,7 +62,7 @@ def end_to_end(fields: Fields) -> Fields:
             return fields.without(_staying(fields.distinct_names, connection_options(fields)))
     drop = (
         _staying_of(fields.distinct_names, nominated)
-        if len(lookup) <= _MEMO_NAMES
+        if len(lookup) <= _MEMO_NAMES and not fields.has_long_names
         else _staying(fields.distinct_names, connection_options(fields))
     )
     return fields.without(drop) if drop else fields

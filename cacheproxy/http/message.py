@@ -57,6 +57,11 @@ class Fields:
         """The same as a tuple, in the order of their first lines."""
         return (self._names or self._named()).lower
 
+    @property
+    def has_long_names(self) -> bool:
+        """Whether the names together are too long to be remembered."""
+        return (self._names or self._named()).is_long
+
     def __contains__(self, name: object) -> bool:
         return name in (self._names or self._named()).at
 

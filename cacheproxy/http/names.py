@@ -18,7 +18,7 @@ Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 class Names:
     """The names of field lines in order. Made by `names_of`: what has the same names in the same order shares it."""
 
-    __slots__ = ("_extended", "_reduced", "as_sent", "at", "lower")
+    __slots__ = ("_extended", "_reduced", "as_sent", "at", "is_long", "lower")
 
     def __init__(self, as_sent: tuple[str, ...]) -> None:
         self.as_sent = as_sent
@@ -30,6 +30,8 @@ class Names:
         """The places of the lines of each name, in lower case."""
         self.lower = tuple(at)
         """Each name once, in lower case."""
+        self.is_long = sum(map(len, as_sent)) > _LONGEST
+        """Whether they take too much to be remembered."""
         self._reduced: dict[frozenset[str], tuple[Pick, Names]] = {}
         self._extended: dict[tuple[str, ...], Names] = {}
 
@@ -71,7 +73,7 @@ def names_of(as_sent: tuple[str, ...]) -> Names:
     known = _known.get(as_sent)
     if known is None:
         known = Names(as_sent)
-        if sum(map(len, as_sent)) <= _LONGEST:
+        if not known.is_long:
             if len(_known) >= _MAX_KNOWN:
                 _known.clear()
             _known[as_sent] = known

@@ -146,6 +146,7 @@ class TieredBodyWriter:
             self.abort()
             return in_memory
         if self._disk.changes.is_removed(stored):
+            self._memory.drop(stored.entry_id)
             self.abort()
             return None
         self._is_ended = True

@@ -72,13 +72,14 @@ class Changes:
         size = len(head) + len(stored.key) + held_bytes
 
         self._absent.storing(stored.key)
-        if arriving is not None:
-            self._arriving.add(arriving)
 
         def tell(is_committed: bool) -> None:
             self._absent.settled(stored.key)
             if arriving is not None:
                 self._arriving.settled(arriving)
+                if not is_committed:
+                    # A look-up under way has seen it, and nobody could remove any more what is nowhere.
+                    self._removed.add_ids([stored.entry_id])()
             settled()
             if not done.done():
                 done.set_result(is_committed)
@@ -103,6 +104,8 @@ class Changes:
             checksum,
             tell,
         )
+        if arriving is not None:
+            self._arriving.add(arriving)
         (writer or self._writer()).publish(entry)
         return done
 

@@ -75,7 +75,7 @@ class DiskTier:
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
         self.absent = Absent()
-        self.arriving = Arriving()
+        self.arriving = Arriving(options.queue_bytes)
         self.ranking = Ranking(0.0, Ghosts())
         self.in_use = InUse() if in_use is None else in_use
         self.changes = Changes(
@@ -277,7 +277,9 @@ class DiskTier:
         found = self._arriving_ids(matches)
         async for page in self._lister().keys():
             found.update(
-                entry_id for entry_id, key in page if matches(key) and not self._removed.has(key, entry_id)
+                entry_id
+                for entry_id, key, variant in page
+                if matches(key) and not self._removed.has(key, entry_id, variant)
             )
         return found
 
@@ -292,9 +294,13 @@ class DiskTier:
         """Ids of the entries under `keys`, also of those on their way. Raises StoreError."""
         found = self._arriving_ids(keys.__contains__)
         marks = ",".join("?" * len(keys))
-        sql = f"SELECT entry_id, key FROM entries WHERE key_hash IN ({marks})"
+        sql = f"SELECT entry_id, key, variant FROM entries WHERE key_hash IN ({marks})"
         rows = await self.look_ups.reader.select(sql, [key_hash(key) for key in keys])
-        found.update(row[0] for row in rows if row[1] in keys and not self._removed.has(row[1], row[0]))
+        found.update(
+            entry_id
+            for entry_id, key, variant in rows
+            if key in keys and not self._removed.has(key, entry_id, variant)
+        )
         return found
 
     async def usage(self) -> tuple[int, int, int]:

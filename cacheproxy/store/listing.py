@@ -41,13 +41,15 @@ class Listing:
             last = page[-1].entry_id
             yield page
 
-    async def keys(self) -> AsyncIterator[list[tuple[int, str]]]:
-        """(entry id, key) of every stored response in pages."""
+    async def keys(self) -> AsyncIterator[list[tuple[int, str, str]]]:
+        """(entry id, key, variant) of every stored response in pages."""
         last = 0
-        sql = f"SELECT entry_id, key FROM entries WHERE entry_id > ? ORDER BY entry_id LIMIT {PAGE_ROWS}"
+        sql = (
+            f"SELECT entry_id, key, variant FROM entries WHERE entry_id > ? ORDER BY entry_id LIMIT {PAGE_ROWS}"
+        )
         while page := await self._fetch(sql, (last,)):
             last = page[-1][0]
-            yield [(row[0], row[1]) for row in page]
+            yield [(row[0], row[1], row[2]) for row in page]
 
     async def key_hashes(self) -> AsyncIterator[list[int]]:
         """The hash of every key in pages."""

@@ -87,12 +87,12 @@ class LookUps:
 
     def _candidates(self, key: str, rows: list[Any], arriving: Sequence[Candidate]) -> list[Candidate]:
         found = [candidate for row in rows if (candidate := self._candidate(row)) is not None]
+        now = self._arriving.of(key)
+        known = {candidate.stored.entry_id for candidate in found} if arriving or now else ()
         # Those that came to the disk while it was asked too: the answer may be from before.
-        for one in (*arriving, *self._arriving.of(key)):
+        for one in now if arriving is now else dict.fromkeys((*arriving, *now)):
             stored = one.stored
-            if self._removed.has(key, stored.entry_id, variant_key(stored)) or any(
-                stored.entry_id == other.stored.entry_id for other in found
-            ):
+            if stored.entry_id in known or self._removed.has(key, stored.entry_id, variant_key(stored)):
                 continue
             current = self._current(stored)
             found.append(one if current is stored else Candidate(current, one.body, one.tier))

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cacheproxy.ports import Candidate, Selector
-from tests.store.conftest import URL, House, Tap, io_error, response
+from cacheproxy.store.memory import MemoryBody
+from tests.store.conftest import URL, House, Tap, io_error, response, until
 
 
 class Held:
@@ -152,3 +153,43 @@ async def test_what_fails_to_get_there_is_not_found_any_more(house: House, tap: 
     house.forget_memory()
     tap.before = None
     assert await house.bodies(URL) == []
+
+
+async def test_what_failed_and_was_purged_does_not_come_back(house: House, tap: Tap) -> None:
+    """A look-up that saw it on its way ends after that: nobody else knew of it any more."""
+    failed, asked, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def before(sql: str) -> None:
+        if not sql.startswith("SELECT"):
+            failed.set()
+            raise io_error()
+
+    async def after(sql: str) -> None:
+        if sql.startswith("SELECT e.key"):
+            asked.set()
+            await go.wait()
+
+    tap.before, tap.after = before, after
+    house.store.put(response(), b"body")
+    house.forget_memory()
+    looking = asyncio.ensure_future(house.store.lookup(URL))
+    await asked.wait()
+    tap.after = None
+    house.disk.writer.commit_soon()
+    await failed.wait()
+    await until(lambda: not house.disk.arriving.of(URL))
+    tap.before = None
+    await house.store.purge(Selector(urls=(URL,)), dry_run=False, soft=False)
+    go.set()
+    assert list(await looking) == []
+    assert not house.store.lookup_memory(URL)
+
+
+async def test_it_stays_within_bytes(house: House, held: Held) -> None:
+    limit = house.options.queue_bytes
+    for number in range(40):
+        await house.put(response(f"http://h/{number}"), bytes(200_000), whole=True)
+    assert 0 < sum(one.body.available for one in house.disk.arriving) <= limit
+    for number in range(10_000):
+        house.disk.arriving.add(Candidate(response(f"http://e/{number}"), MemoryBody(b""), "memory"))
+    assert len(list(house.disk.arriving)) < 5000

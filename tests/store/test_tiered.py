@@ -166,6 +166,35 @@ async def test_replaced_before_it_is_on_disk(house: House) -> None:
     assert await house.bodies(URL) == [b"2+"]
 
 
+async def test_what_is_replaced_is_not_counted(house: House, tap: Tap) -> None:
+    """Its row is there until the next transaction."""
+    await house.put(response(), b"old", whole=True)
+    await house.flush()
+    go = asyncio.Event()
+
+    async def hold(sql: str) -> None:
+        if sql.startswith("BEGIN"):
+            await go.wait()
+
+    tap.before = hold
+    house.store.put(response(), b"new")
+    for selector in (Selector(urls=(URL,)), Selector(glob="*")):
+        assert await house.store.purge(selector, dry_run=True, soft=False) == 1
+    tap.before = None
+    go.set()
+    await house.flush()
+
+
+async def test_what_was_purged_while_it_was_fetched_is_not_kept(house: House) -> None:
+    writer = house.store.begin(response(), 4)
+    assert writer is not None
+    await writer.write(b"body")
+    await house.store.purge(EVERYTHING, dry_run=False, soft=False)
+    assert await writer.commit(response(), b"body") is None
+    assert not house.store.lookup_memory(URL)
+    assert await house.bodies(URL) == []
+
+
 async def test_a_look_up_before_the_commit_does_not_keep_the_old_one(house: House) -> None:
     """The disk has nothing for who looks while the first is on its way: the second replaces it all the same."""
     await house.put(response(etag='"1"'), b"old", whole=True)
