@@ -174,7 +174,7 @@ class App:
         options = self._connection_options()
         self.hot = hot = self._hot_path(options)
         if hot is not None:
-            self._counters.catch_up = hot.settle
+            self._counters.catch_up = hot.count
             self._closers.append(hot.settle)
         await self._before_listening(options, upstream)
         replies: DirectReplies | None = None

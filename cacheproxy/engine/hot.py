@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from cacheproxy.caching import preconditions, reuse
+from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.lately import Lately
@@ -27,7 +28,7 @@ class HotEngine:
         self._parts = parts
         self.filling = flights.fillings.keys
         self._keep_codings = keep_codings
-        self.in_memory = parts.store.lookup_memory
+        self._in_memory = parts.store.lookup_memory
 
     @property
     def rules(self) -> object:
@@ -58,15 +59,15 @@ class HotEngine:
             return False
         return True
 
-    def touch(self, candidate: Candidate) -> None:
-        """Note a use, for eviction."""
-        self._parts.store.touch(candidate)
+    def touch(self, stored: StoredResponse, uses: int = 1) -> None:
+        """Note uses, for eviction."""
+        self._parts.store.touch(stored, uses)
 
     def find(self, key: str) -> Sequence[Candidate]:
         """The stored responses of `key` in memory; none while a fetch is filling a newer one."""
         if key in self.filling:
             return ()
-        found = self.in_memory(key)
+        found = self._in_memory(key)
         # Some host's codings must be left alone for a while: which, is for the ordinary path.
         if not self._keep_codings.is_empty and any(candidate.stored.asked_for for candidate in found):
             return ()

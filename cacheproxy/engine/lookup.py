@@ -151,7 +151,7 @@ class Lookup:
         if collapsed:
             self._count_request()
         else:
-            self._parts.store.touch(candidate)
+            self._parts.store.touch(candidate.stored)
         if decision.revalidate:
             self._revalidate_in_background(candidate)
         record = self._exchange.record

@@ -90,7 +90,7 @@ class Relay:
             )
         except (Damaged, LookAgain, NotHere, Instead, StoreError):
             return None
-        self._store.touch(candidate)
+        self._store.touch(candidate.stored)
         record = exchange.record
         record.reason = decision.reason
         record.tag = hit_tag(decision.reason, candidate.tier, answer.head.status)

@@ -29,16 +29,49 @@ class BodySource(Protocol):
         """All bytes at once where they are in memory."""
 
 
-class Prepared:
-    """What the hot path keeps with a candidate in order to answer it again; nobody else's business."""
+class Prebuilt(Protocol):
+    """An answer that the hot path can give again."""
 
-    __slots__ = ("admitted_by", "others", "plain", "same_facts")
+    uses: int
+    """Answers with it that eviction does not know of yet."""
+
+    def unlink(self) -> None:
+        """Let no request find it but through the look-up that led to it."""
+
+    def clear(self) -> None:
+        """`unlink`, and give up what it holds."""
+
+
+class Prepared:
+    """What the hot path keeps with a candidate in order to answer it again.
+
+    Whoever keeps candidates says here when one is no longer all that there is of its key, or has gone.
+    """
+
+    __slots__ = ("admitted_by", "others", "plain")
 
     def __init__(self) -> None:
         self.admitted_by: object = None
         self.plain: Any = None
-        self.same_facts: Any = None
         self.others: dict[Any, Any] | None = None
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether it has answered something that eviction does not know of yet."""
+        if self.plain is not None and self.plain.uses:
+            return True
+        return self.others is not None and any(one.uses for one in self.others.values())
+
+    def unlink(self) -> None:
+        """It is no longer the only one of its key."""
+        if self.plain is not None:
+            self.plain.unlink()
+
+    def clear(self) -> None:
+        """It is no longer found under its key."""
+        if self.plain is not None:
+            self.plain.clear()
+        self.plain = self.others = None
 
 
 @dataclass(slots=True, eq=False)
@@ -165,8 +198,8 @@ class Store(Protocol):
     def put(self, stored: StoredResponse, content: bytes) -> Candidate:
         """Store a response at once whose body is here, of at most `small_bytes`."""
 
-    def touch(self, candidate: Candidate) -> None:
-        """Note a use, for eviction."""
+    def touch(self, stored: StoredResponse, uses: int = 1) -> None:
+        """Note uses, for eviction."""
 
     def note_request(self, key: str) -> None:
         """Note a request that no stored response answers, for eviction; once for each, also who waits."""

@@ -156,7 +156,7 @@ class HopReply(DirectReply):
         answer, found_out = done
         record = self.record()
         record.reason, record.tag = found_out.reason, found_out.tag
-        self._store.touch(candidate)
+        self._store.touch(candidate.stored)
         self.answer(answer)
         return True
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.http.codings import content_codings
 from cacheproxy.http.ranges import parse_content_range
@@ -22,7 +23,8 @@ from cacheproxy.server.parse_memo import LineFacts, ParseMemo
 from cacheproxy.server.prebuilt import Prebuilt
 
 _MAX_OTHERS = 4
-_SETTLE_S = 0.01
+_COUNT_S = 0.01
+_NOTE_S = 1.0
 _MAX_UNSETTLED = 4096
 
 Plain = tuple[LineFacts, FieldFacts, bool]
@@ -61,15 +63,15 @@ class HotPath:
         self._blocks = memo.blocks
         self._store = store
         self._find = store.find
-        self._in_memory = store.in_memory
         self._filling = store.filling
         self._touch = store.touch
         self._wall = clock.wall
         self._repeated = recorder.repeated
         self._prepare = recorder.prepare
-        # What was answered, to be counted, logged and noted as used: together that costs half.
-        self._used: list[Candidate] = []
+        # What was answered, to be counted and logged: together that costs half.
         self._ended: list[Repetition] = []
+        # What was answered with, once each, to be noted as used.
+        self._used: list[tuple[Prebuilt, StoredResponse]] = []
         self._loop = asyncio.get_running_loop()
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
@@ -86,30 +88,27 @@ class HotPath:
         facts = self._blocks.young.get(data[at:]) or self._blocks.get(data[at:])
         is_known = line is not None and facts is not None
         if line is not None and facts is not None:
-            found = self._in_memory(line.key)
-            if found:
-                # The same fields have been answered with this under these rules, and nothing has changed since.
-                candidate = found[0]
-                prepared = candidate.prepared
-                if (
-                    prepared.same_facts is facts
-                    and line.is_get
-                    and len(found) == 1
-                    and prepared.admitted_by is verdict.rules is self._store.rules
-                    and verdict.facts is facts
-                    and line.key not in self._filling
-                ):
-                    prebuilt: Prebuilt = prepared.plain
-                    now = self._wall()
-                    if prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now):
-                        body = candidate.body.whole() if prebuilt.has_body else b""
-                        count = outlet.write_hot(prebuilt.head, body)  # type: ignore[arg-type]
-                        # At most one a connection until the timer runs: a turn of the loop bounds it.
-                        if not self._ended:
-                            self._loop.call_later(_SETTLE_S, self.settle)
-                        self._ended.append((prebuilt.note, verdict.client, now, count, 0.0))
-                        self._used.append(candidate)
-                        return True
+            ready = line.ready
+            # The same fields have been answered with this under these rules, and nothing has changed since.
+            if (
+                ready is not None
+                and ready.facts is facts
+                and verdict.facts is facts
+                and ready.rules is verdict.rules is self._store.rules
+                and not (self._filling and line.key in self._filling)
+            ):
+                now = self._wall()
+                if ready.begin <= now < ready.end or ready.renew(now):
+                    count = outlet.write_hot(ready.head, ready.body)
+                    # At most one a connection until the timer runs: a turn of the loop bounds it.
+                    if not self._ended:
+                        self._loop.call_later(_COUNT_S, self.count)
+                    self._ended.append((ready.note, verdict.client, now, count, 0.0))
+                    if ready.uses:
+                        ready.uses += 1
+                    else:
+                        self._note_soon(ready)
+                    return True
         else:
             memo.misses += 1
             learnt = memo.learn(data, line, facts)
@@ -121,7 +120,14 @@ class HotPath:
         found = self._find(line.key)
         if not found:
             return line, facts, is_known
-        return self.answer_from(found, line, facts, verdict, outlet, is_known=is_known)
+        if not self.answer_from(found, line, facts, verdict, outlet, is_known=is_known):
+            return False
+        # Only what holds for as long as the answer: nothing that time or another host's codings change.
+        if is_known and len(found) == 1 and facts.is_plain and line.is_get and not found[0].stored.asked_for:
+            prepared = found[0].prepared
+            line.ready = ready = prepared.plain
+            ready.link(facts, prepared.admitted_by, (found[0].body.whole() or b"") if ready.has_body else b"")
+        return True
 
     def answer_from(
         self,
@@ -171,25 +177,41 @@ class HotPath:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
         count = outlet.write_hot(prebuilt.head, body)
         if not self._ended:
-            self._loop.call_later(_SETTLE_S, self.settle)
+            self._loop.call_later(_COUNT_S, self.count)
         elif len(self._ended) >= _MAX_UNSETTLED:
-            self.settle()
+            self.count()
         self._ended.append((prebuilt.note, verdict.client, now, count, elapsed_s))
-        self._used.append(candidate)
-        # Only what holds for as long as the answer: nothing that time or another host's codings change.
-        if is_known and facts.is_plain and line.is_get and not stored.asked_for:
-            prepared.same_facts = facts
+        if prebuilt.uses:
+            prebuilt.uses += 1
+        else:
+            self._note_soon(prebuilt)
         return True
 
-    def settle(self) -> None:
-        """Count, log and note as used what was answered since."""
+    def count(self) -> None:
+        """Count and log what was answered since."""
         if self._ended:
             ended, self._ended = self._ended, []
-            used, self._used = self._used, []
             self._repeated(ended)
-            touch = self._touch
-            for candidate in used:
-                touch(candidate)
+
+    def _note_soon(self, prebuilt: Prebuilt) -> None:
+        if not self._used:
+            self._loop.call_later(_NOTE_S, self._note_uses)
+        elif len(self._used) >= _MAX_UNSETTLED:
+            self._note_uses()
+        prebuilt.uses = 1
+        if prebuilt.stored is not None:
+            self._used.append((prebuilt, prebuilt.stored))
+
+    def _note_uses(self) -> None:
+        used, self._used = self._used, []
+        for prebuilt, stored in used:
+            uses, prebuilt.uses = prebuilt.uses, 0
+            self._touch(stored, uses)
+
+    def settle(self) -> None:
+        """Count, log and note as used, now, what was answered since."""
+        self.count()
+        self._note_uses()
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         """Whether a request that no stored response answers is allowed."""
@@ -265,8 +287,7 @@ class HotPath:
         elif head.has_body and answer.content is not candidate.body.whole():
             return None
         try:
-            note = self._prepare(record)
-            return Prebuilt(head.data, head.has_body, part, candidate.stored, answer.head.status, note)
+            return Prebuilt(head.data, head.has_body, part, candidate.stored, self._prepare(record))
         except ValueError:
             return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
+from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.http.cache_control import RequestDirectives
 from cacheproxy.http.message import RequestHead
@@ -46,15 +47,12 @@ class HotStore(Protocol):
     def admits_origin(self, origin: Origin) -> bool:
         """Whether requests may go to this origin."""
 
-    def touch(self, candidate: Candidate) -> None:
-        """Note a use, for eviction."""
+    def touch(self, stored: StoredResponse, uses: int = 1) -> None:
+        """Note uses, for eviction."""
 
     @property
-    def filling(self) -> Container[str]:
+    def filling(self) -> Collection[str]:
         """Keys of which a newer response is being fetched, kept up to date."""
-
-    def in_memory(self, key: str) -> Sequence[Candidate]:
-        """What is in memory of `key`, whatever is being fetched."""
 
     def find(self, key: str) -> Sequence[Candidate]:
         """What is in memory of `key`; nothing while a fetch is filling a newer response."""

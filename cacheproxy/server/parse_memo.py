@@ -22,6 +22,7 @@ from cacheproxy.http.head import (
 )
 from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.http.uri import Origin, parse_absolute
+from cacheproxy.server.prebuilt import Prebuilt
 
 _END = b"\r\n\r\n"
 # A head longer than this is unlikely to come again, and would push out many that do.
@@ -42,7 +43,7 @@ V = TypeVar("V")
 class LineFacts:
     """A request line `GET|HEAD absolute-form HTTP/1.1`: its head, which has no fields, and the cache key."""
 
-    __slots__ = ("head", "is_get", "key", "origin")
+    __slots__ = ("head", "is_get", "key", "origin", "ready")
 
     def __init__(self, head: RequestHead) -> None:
         assert head.target is not None
@@ -50,6 +51,8 @@ class LineFacts:
         self.key = cache_key(head.target)
         self.origin: Origin = head.target.origin
         self.is_get = head.method == "GET"
+        self.ready: Prebuilt | None = None
+        """The last answer of the hot path, which knows whether it still is one."""
 
 
 class BoundedMemo(Generic[V]):

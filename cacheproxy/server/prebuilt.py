@@ -7,6 +7,7 @@ from typing import Any
 
 from cacheproxy.caching.age import current_age
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.reuse import remaining_lifetime
 
 _AGE = re.compile(rb"\r\nage: ([0-9]+)(?=\r\n)", re.IGNORECASE)
@@ -15,30 +16,29 @@ _TTL = re.compile(rb"([0-9]+)(?=[;\r])")
 
 
 class Prebuilt:
-    """Valid for `begin <= now < end`; `renew` makes it valid again while the response is fresh."""
+    """Valid for `begin <= now < end`; `renew` makes it valid again while the response is fresh.
+
+    Once `link`ed it is all that such a request needs: thousands of responses do not fit into a processor's cache,
+    and each further object that a hit has to look at costs more than what is done with it.
+    """
 
     __slots__ = (
-        "_after",
-        "_before",
-        "_between",
-        "_stored",
+        "_pieces",
         "begin",
+        "body",
         "end",
+        "facts",
         "has_body",
         "head",
         "note",
         "part",
-        "status",
+        "rules",
+        "stored",
+        "uses",
     )
 
     def __init__(
-        self,
-        head: bytes,
-        has_body: bool,
-        part: tuple[int, int] | None,
-        stored: StoredResponse,
-        status: int,
-        note: Any,
+        self, head: bytes, has_body: bool, part: tuple[int, int] | None, stored: StoredResponse, note: Any
     ) -> None:
         """`part` is the slice of the stored body that is sent (None: all), where it `has_body`.
 
@@ -49,24 +49,51 @@ class Prebuilt:
         age, ttl = _AGE.search(head), _TTL.match(head, status_at + len(_STATUS)) if status_at >= 0 else None
         if age is None or ttl is None or age.end() > ttl.start():
             raise ValueError("not the head of a hit")
-        self._before = head[: age.start(1)]
-        self._between = head[age.end() : ttl.start(1)]
-        self._after = head[ttl.end(1) :]
-        self._stored = stored
+        self._pieces = (
+            head[: age.start(1)],
+            head[age.end() : ttl.start(1)],
+            head[ttl.end(1) :],
+        )
+        self.stored: StoredResponse | None = stored
         self.has_body = has_body
         self.part = part
-        self.status = status
         self.note = note
         self.head = head
         self.begin = self.end = 0.0
+        self.uses = 0
+        """Answers that eviction does not know of yet."""
+        self.facts: FieldFacts | None = None
+        """The last fields it was linked for; it answers them while `rules` are in force."""
+        self.rules: object = None
+        self.body = b""
+        """The stored body, while linked."""
+
+    def link(self, facts: FieldFacts, rules: object, body: bytes) -> None:
+        """A plain GET with these fields, admitted under these rules, need not be looked up again."""
+        self.facts, self.rules, self.body = facts, rules, body
+
+    def unlink(self) -> None:
+        """Undo `link`: there is more than one response to choose from."""
+        self.facts, self.rules, self.body = None, None, b""
+
+    def clear(self) -> None:
+        """`unlink`, and hold nothing: it is no longer stored, and request lines that are remembered still lead here."""
+        self.unlink()
+        self.stored = self.note = None
+        self._pieces = b"", b"", b""
+        self.head = b""
 
     def renew(self, now: float) -> bool:
-        """Write the numbers of `now`; False where the response is no longer fresh."""
-        age = current_age(self._stored, now)
-        remaining = remaining_lifetime(self._stored, now)
+        """Write the numbers of `now`; False where the response is no longer fresh, or is gone."""
+        stored = self.stored
+        if stored is None:
+            return False
+        before, between, after = self._pieces
+        age = current_age(stored, now)
+        remaining = remaining_lifetime(stored, now)
         if remaining <= 0:
             return False
-        self.head = b"%b%d%b%d%b" % (self._before, age, self._between, remaining, self._after)
+        self.head = b"%b%d%b%d%b" % (before, age, between, remaining, after)
         self.begin = now
         # Until the next of the two numbers changes.
         self.end = now + min(1 - age % 1, remaining % 1)

@@ -17,6 +17,8 @@ from cacheproxy.store.batch import MAX_VARIANTS
 # 15,000 entries of 1 KiB took 5.6 KB each, 7.6 KB once they had been hit.
 _OVERHEAD_BYTES = 4096
 _PIECE_BYTES = 256 * 1024
+# Uses are noted up to a second late: as many entries as this are looked at for one that had none.
+_MOST_SPARED = 64
 
 
 class MemoryBody:
@@ -61,7 +63,14 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
         self._tier = tier
 
     def popitem(self) -> tuple[int, tuple[int, Candidate]]:
-        entry_id, kept = super().popitem()
+        for _ in range(_MOST_SPARED):
+            entry_id, kept = super().popitem()
+            if not kept[1].prepared.is_in_use:
+                break
+            # As `touch` will do once its uses are noted.
+            self[entry_id] = kept
+        else:
+            entry_id, kept = super().popitem()
         self._tier.unlink(kept[1])
         return entry_id, kept
 
@@ -113,6 +122,9 @@ class MemoryTier:
         self._entries[entry_id] = (weight, candidate)
         group = (*self._by_key.get(candidate.stored.key, ()), candidate)
         self._by_key[candidate.stored.key] = group
+        if len(group) > 1:
+            for one in group:
+                one.prepared.unlink()
         if len(group) > MAX_VARIANTS:
             self.drop(min(one.stored.entry_id for one in group))
 
@@ -145,6 +157,7 @@ class MemoryTier:
 
     def unlink(self, candidate: Candidate) -> None:
         """Forget an entry that the LRU dropped."""
+        candidate.prepared.clear()
         key, entry_id = candidate.stored.key, candidate.stored.entry_id
         group = tuple(one for one in self._by_key.get(key, ()) if one.stored.entry_id != entry_id)
         if group:

@@ -30,14 +30,14 @@ class Touches:
     def __len__(self) -> int:
         return len(self._uses)
 
-    def add(self, entry_id: int) -> None:
-        """Count one."""
+    def add(self, entry_id: int, count: int = 1) -> None:
+        """Count uses."""
         uses = self._uses.get(entry_id)
         if uses is None:
             if len(self._uses) >= MAX_TOUCHED:
                 return
             uses = self._uses[entry_id] = _Uses()
-        uses.pending += 1
+        uses.pending += count
         if uses.pending * _GROWTH >= uses.written:
             self._due.add(entry_id)
 

@@ -165,13 +165,13 @@ class TieredStore:
         self._last_entry_id += 1
         return self._last_entry_id
 
-    def touch(self, candidate: Candidate) -> None:
-        """Note a use in both tiers."""
+    def touch(self, stored: StoredResponse, uses: int = 1) -> None:
+        """Note uses in both tiers."""
         # Most that was read from disk is not in memory, and cachetools takes long to say so.
-        if candidate.tier == "memory" or self._memory.find(candidate.stored.key):
-            self._memory.touch(candidate.stored.entry_id)
+        if self._memory.find(stored.key):
+            self._memory.touch(stored.entry_id)
         if self._disk is not None:
-            self._disk.ranking.touches.add(candidate.stored.entry_id)
+            self._disk.ranking.touches.add(stored.entry_id, uses)
 
     def note_request(self, key: str) -> None:
         """Count a request for what is not stored, or not yet."""

@@ -61,9 +61,10 @@ _known = lru_cache(1024)(_clean)
 
 
 class Line(Protocol):
-    """Whatever has the parts of a line."""
+    """The parts of a line between which the number of bytes stands."""
 
-    line: tuple[str, str]
+    before: str
+    after: str
 
 
 class AccessLog:
@@ -95,9 +96,9 @@ class AccessLog:
     def repeat(self, ended: Sequence[tuple[Line, str, float, int, float]]) -> None:
         """Add lines of exchanges prepared ahead: (what `line` stands in, client, at, bytes, seconds) each."""
         lines = [
-            f"{at:.3f} {round(elapsed_s * 1000):6d} {client}{what.line[0]}{count}{what.line[1]}"
+            f"{at:.3f} {round(elapsed_s * 1000):6d} {client}{what.before}{count}{what.after}"
             if elapsed_s
-            else f"{at:.3f}      0 {client}{what.line[0]}{count}{what.line[1]}"
+            else f"{at:.3f}      0 {client}{what.before}{count}{what.after}"
             for what, client, at, count, elapsed_s in ended
         ]
         room = MAX_BUFFERED_LINES - len(self._lines)

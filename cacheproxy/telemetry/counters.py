@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from cacheproxy.ports import ExchangeRecord, Usage
@@ -36,10 +38,14 @@ class RepeatLog(Protocol):
 
 @dataclass(slots=True)
 class Repeated:
-    """An exchange that happens again and again: what it counts as (reason, status), the parts of its line."""
+    """An exchange that happens again and again: what it counts as (reason, status), the two parts of its line.
+
+    What is the same for many is one object for all of them: it stays in the processor's cache.
+    """
 
     kind: tuple[str, str]
-    line: tuple[str, str]
+    before: str
+    after: str
 
 
 @dataclass(slots=True)
@@ -111,8 +117,8 @@ class Counters:
 
     def prepare(self, exchange: ExchangeRecord) -> Repeated:
         """A plain hit as `repeated` counts it."""
-        line = ("", "") if self.log is None else self.log.prepare(exchange)
-        return Repeated((str(exchange.reason), _status_class(exchange.status)), line)
+        before, after = ("", "") if self.log is None else self.log.prepare(exchange)
+        return Repeated(_kind(exchange.reason, exchange.status // 100), sys.intern(before), after)
 
     def repeated(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
         """What `client_sent` and `finished` do, for plain hits of the hot path: (what, client, at, bytes, seconds)."""
@@ -157,6 +163,11 @@ class Counters:
             "statuses": dict(self.statuses),
             "uptime_s": round(uptime_s, 3),
         }
+
+
+@cache
+def _kind(reason: Reason, first: int) -> tuple[str, str]:
+    return str(reason), _STATUS_CLASSES[first]
 
 
 def _status_class(status: int) -> str:

@@ -55,10 +55,10 @@ async def test_the_file_keeps_the_same_scores(house: House) -> None:
     (size,) = house.sql("SELECT size FROM ranks")[0]
     assert house.sql("SELECT score, hits FROM ranks") == [(pytest.approx(score(0.0, 1, size)), 1)]
     for _ in range(3):
-        house.store.touch(candidate)
+        house.store.touch(candidate.stored)
     await house.reopen()
     assert house.sql("SELECT score, hits FROM ranks") == [(pytest.approx(score(0.0, 4, size)), 4)]
-    house.store.touch(candidate)
+    house.store.touch(candidate.stored)
     await house.reopen()
     assert house.sql("SELECT score, hits FROM ranks") == [(pytest.approx(score(0.0, 5, size)), 5)]
 
@@ -76,7 +76,7 @@ async def test_what_was_used_outlives_what_was_not(fresh: House) -> None:
             for one in used:
                 (found,) = await house.store.lookup(one)
                 for _ in range(20):
-                    house.store.touch(found)
+                    house.store.touch(found.stored)
     house.forget_memory()
     for key in used:
         assert await house.bodies(key) == [content(key, 256 * KIB - 2000)]

@@ -60,7 +60,7 @@ async def scenario(house: House) -> None:
     for key in ("http://h/rows", "http://h/small"):
         try:
             for candidate in await house.store.lookup(key):
-                house.store.touch(candidate)
+                house.store.touch(candidate.stored)
                 await house.store.freshen(candidate, candidate.stored)
         except StoreError:
             pass

@@ -104,7 +104,7 @@ async def fill(house: House, count: int, uses: int = 0) -> None:
     for n in range(count):
         made = await house.put(response(f"http://h/{n}"), content(n, 100 * KIB))
         for _ in range(uses if made is not None else 0):
-            house.store.touch(made)  # type: ignore[arg-type]
+            house.store.touch(made.stored)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("quick")
@@ -155,7 +155,7 @@ async def test_a_replacement_inherits(house: House) -> None:
     made = await house.put(response(), b"old")
     assert made is not None
     for _ in range(5):
-        house.store.touch(made)
+        house.store.touch(made.stored)
     await house.reopen()
     house.store.note_request(response().key)
     await house.put(response(etag='"2"'), b"new")
@@ -175,7 +175,7 @@ async def test_pinned_stays(fresh: House) -> None:
     house.forget_memory()
     assert await house.bodies("http://pinned/") == [content("pinned", 300 * KIB)]
     (found,) = await house.store.lookup("http://pinned/")
-    house.store.touch(found)
+    house.store.touch(found.stored)
     await house.close()
     assert house.sql("SELECT COUNT(*) FROM ranks WHERE score >= ?", PINNED) == [(1,)]
     house.check_file()
@@ -187,7 +187,7 @@ async def test_uses_survive_a_failed_transaction(house: House, tap: Tap) -> None
     assert made is not None
     await house.flush()
     for _ in range(4):
-        house.store.touch(made)
+        house.store.touch(made.stored)
     tap.before = failing(lambda sql: sql.startswith("UPDATE ranks"), io_error())
     house.disk.writer._touched_at = 0.0
     await house.flush()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cacheproxy.app import App
+from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.config.load import load
-from cacheproxy.ports import Candidate, ExchangeRecord
+from cacheproxy.ports import ExchangeRecord
 from cacheproxy.server.connection import ClientConnection
 from cacheproxy.telemetry.access_log import format_line, line_parts
 from cacheproxy.telemetry.counters import Repeated
@@ -85,7 +86,7 @@ class Lines:
 
     def repeat(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
         for what, client, at, count, _ in ended:
-            self.lines.append(f"{at:.3f}      0 {client}{what.line[0]}{count}{what.line[1]}")
+            self.lines.append(f"{at:.3f}      0 {client}{what.before}{count}{what.after}")
 
 
 class Twin:
@@ -105,9 +106,9 @@ class Twin:
         self.app.counters.log = self.log
         touch = self.app.store.touch
 
-        def noted(candidate: Candidate) -> None:
-            self.touched.append(candidate.stored.entry_id)
-            touch(candidate)
+        def noted(stored: StoredResponse, uses: int = 1) -> None:
+            self.touched += [stored.entry_id] * uses
+            touch(stored, uses)
 
         self.app.store.touch = noted  # type: ignore[method-assign]
 
