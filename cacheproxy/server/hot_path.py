@@ -8,6 +8,7 @@ path does it. `tests/server/test_hot_equals_ordinary.py` proves that the bytes a
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -24,7 +25,9 @@ from cacheproxy.server.prebuilt import Prebuilt
 
 _MAX_OTHERS = 4
 _COUNT_S = 0.01
-_NOTE_S = 1.0
+# Uses are noted in so many times `_COUNT_S`: what is used again in the meantime costs nothing more.
+_NOTED_IN = 64
+_NOTED_AT_LEAST = 8
 _MAX_UNSETTLED = 4096
 
 Plain = tuple[LineFacts, FieldFacts, bool]
@@ -71,7 +74,8 @@ class HotPath:
         # What was answered, to be counted and logged: together that costs half.
         self._ended: list[Repetition] = []
         # What was answered with, once each, to be noted as used.
-        self._used: list[tuple[Prebuilt, StoredResponse]] = []
+        self._used: deque[tuple[Prebuilt, StoredResponse]] = deque()
+        self._is_timed = False
         self._loop = asyncio.get_running_loop()
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
@@ -87,34 +91,36 @@ class HotPath:
         line = self._lines.young.get(data[:at]) or self._lines.get(data[:at])
         facts = self._blocks.young.get(data[at:]) or self._blocks.get(data[at:])
         is_known = line is not None and facts is not None
-        if line is not None and facts is not None:
-            ready = line.ready
-            # The same fields have been answered with this under these rules, and nothing has changed since.
-            if (
-                ready is not None
-                and ready.facts is facts
-                and verdict.facts is facts
-                and ready.rules is verdict.rules is self._store.rules
-                and not (self._filling and line.key in self._filling)
-            ):
-                now = self._wall()
-                if ready.begin <= now < ready.end or ready.renew(now):
-                    count = outlet.write_hot(ready.head, ready.body)
-                    # At most one a connection until the timer runs: a turn of the loop bounds it.
-                    if not self._ended:
-                        self._loop.call_later(_COUNT_S, self.count)
-                    self._ended.append((ready.note, verdict.client, now, count, 0.0))
-                    if ready.uses:
-                        ready.uses += 1
-                    else:
-                        self._note_soon(ready)
-                    return True
-        else:
+        if line is None or facts is None:
             memo.misses += 1
             learnt = memo.learn(data, line, facts)
             if learnt is None:
                 return False
             line, facts = learnt
+        ready = line.ready
+        # This has been answered, and nothing has changed since, neither the response nor the rules.
+        if (
+            ready is not None
+            and (
+                ready.facts is facts
+                or (ready.is_for_all and facts.is_plain and facts.is_simple and len(data) <= memo.longest)
+            )
+            and (verdict.facts is facts or facts.is_mute)
+            and ready.rules is verdict.rules is self._store.rules
+            and not (self._filling and line.key in self._filling)
+        ):
+            now = self._wall()
+            if ready.begin <= now < ready.end or ready.renew(now):
+                count = outlet.write_hot(ready.head, ready.body)
+                # At most one a connection until the timer runs: a turn of the loop bounds it.
+                if not self._is_timed:
+                    self._start_timer()
+                self._ended.append((ready.note, verdict.client, now, count, 0.0))
+                if ready.uses:
+                    ready.uses += 1
+                else:
+                    self._note_soon(ready)
+                return True
         if not facts.is_simple or len(data) > memo.longest:
             return False
         found = self._find(line.key)
@@ -122,12 +128,17 @@ class HotPath:
             return line, facts, is_known
         if not self.answer_from(found, line, facts, verdict, outlet, is_known=is_known):
             return False
-        # Only what holds for as long as the answer: nothing that time or another host's codings change.
-        if is_known and len(found) == 1 and facts.is_plain and line.is_get and not found[0].stored.asked_for:
-            prepared = found[0].prepared
-            line.ready = ready = prepared.plain
-            ready.link(facts, prepared.admitted_by, (found[0].body.whole() or b"") if ready.has_body else b"")
+        if len(found) == 1 and facts.is_plain and line.is_get:
+            self._link(line, facts if is_known else None, found[0])
         return True
+
+    def _link(self, line: LineFacts, facts: FieldFacts | None, candidate: Candidate) -> None:
+        stored, prepared = candidate.stored, candidate.prepared
+        # Only what holds for as long as the answer: nothing that time or another host's codings change.
+        if not stored.asked_for and not (facts is None and stored.nominated):
+            line.ready = ready = prepared.plain
+            body = candidate.body.whole() if ready.has_body else b""
+            ready.link(facts, prepared.admitted_by, body or b"", is_for_all=not stored.nominated)
 
     def answer_from(
         self,
@@ -176,8 +187,8 @@ class HotPath:
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
         count = outlet.write_hot(prebuilt.head, body)
-        if not self._ended:
-            self._loop.call_later(_COUNT_S, self.count)
+        if not self._is_timed:
+            self._start_timer()
         elif len(self._ended) >= _MAX_UNSETTLED:
             self.count()
         self._ended.append((prebuilt.note, verdict.client, now, count, elapsed_s))
@@ -187,6 +198,18 @@ class HotPath:
             self._note_soon(prebuilt)
         return True
 
+    def _start_timer(self) -> None:
+        self._is_timed = True
+        self._loop.call_later(_COUNT_S, self._due)
+
+    def _due(self) -> None:
+        self._is_timed = False
+        self.count()
+        # All of a second's at once would hold everybody up.
+        self._note_uses(len(self._used) // _NOTED_IN + _NOTED_AT_LEAST)
+        if self._used:
+            self._start_timer()
+
     def count(self) -> None:
         """Count and log what was answered since."""
         if self._ended:
@@ -194,24 +217,22 @@ class HotPath:
             self._repeated(ended)
 
     def _note_soon(self, prebuilt: Prebuilt) -> None:
-        if not self._used:
-            self._loop.call_later(_NOTE_S, self._note_uses)
-        elif len(self._used) >= _MAX_UNSETTLED:
-            self._note_uses()
         prebuilt.uses = 1
         if prebuilt.stored is not None:
             self._used.append((prebuilt, prebuilt.stored))
+            if len(self._used) > _MAX_UNSETTLED:
+                self._note_uses(1)
 
-    def _note_uses(self) -> None:
-        used, self._used = self._used, []
-        for prebuilt, stored in used:
+    def _note_uses(self, count: int) -> None:
+        for _ in range(min(count, len(self._used))):
+            prebuilt, stored = self._used.popleft()
             uses, prebuilt.uses = prebuilt.uses, 0
             self._touch(stored, uses)
 
     def settle(self) -> None:
         """Count, log and note as used, now, what was answered since."""
         self.count()
-        self._note_uses()
+        self._note_uses(len(self._used))
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         """Whether a request that no stored response answers is allowed."""

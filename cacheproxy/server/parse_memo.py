@@ -6,6 +6,7 @@ that its bytes decide. It learns only from whole requests without a body that th
 
 from __future__ import annotations
 
+from array import array
 from typing import Generic, TypeVar
 
 from cacheproxy.caching.facts import FieldFacts, says_nothing
@@ -32,7 +33,7 @@ _NO_FIELDS = Fields()
 _VERSION = " HTTP/1.1"
 _BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
 
-_MAX_SEEN = 8192
+_LAST_PLACE = 8191
 _HOST = ("Host", "host")
 _MAX_MUTE = 1024
 _LONGEST_MUTE = 64
@@ -63,7 +64,8 @@ class BoundedMemo(Generic[V]):
     def __init__(self, limit_bytes: int, base: int, factor: int) -> None:
         self.young: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
-        self._seen: set[int] = set()
+        # Hashes, each where its low bits say: one line of the processor's cache is all that an offer touches.
+        self._seen = array("q", bytes(8 * (_LAST_PLACE + 1)))
         self._size = 0
         self._limit = limit_bytes // 2
         # What Python spends on an entry, measured roughly: `base` bytes and `factor` for each of its key's.
@@ -90,13 +92,11 @@ class BoundedMemo(Generic[V]):
     def offer(self, key: bytes, value: V) -> None:
         """Remember at the second offer: what comes once only must not push out what comes again."""
         mark = hash(key)
-        if mark in self._seen:
-            self._seen.discard(mark)
+        place = mark & _LAST_PLACE
+        if self._seen[place] == mark:
             self.put(key, value)
         else:
-            if len(self._seen) >= _MAX_SEEN:
-                self._seen.clear()
-            self._seen.add(mark)
+            self._seen[place] = mark
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

@@ -30,6 +30,7 @@ class Prebuilt:
         "facts",
         "has_body",
         "head",
+        "is_for_all",
         "note",
         "part",
         "rules",
@@ -63,18 +64,20 @@ class Prebuilt:
         self.uses = 0
         """Answers that eviction does not know of yet."""
         self.facts: FieldFacts | None = None
-        """The last fields it was linked for; it answers them while `rules` are in force."""
+        """The last fields it was linked for, if they came before; it answers them while `rules` are in force."""
+        self.is_for_all = False
+        """Whether it answers all plain fields, while linked."""
         self.rules: object = None
         self.body = b""
         """The stored body, while linked."""
 
-    def link(self, facts: FieldFacts, rules: object, body: bytes) -> None:
-        """A plain GET with these fields, admitted under these rules, need not be looked up again."""
-        self.facts, self.rules, self.body = facts, rules, body
+    def link(self, facts: FieldFacts | None, rules: object, body: bytes, *, is_for_all: bool) -> None:
+        """A GET with these fields, or with any plain ones, need not be looked up: the rules admit its origin."""
+        self.facts, self.rules, self.body, self.is_for_all = facts, rules, body, is_for_all
 
     def unlink(self) -> None:
         """Undo `link`: there is more than one response to choose from."""
-        self.facts, self.rules, self.body = None, None, b""
+        self.facts, self.rules, self.body, self.is_for_all = None, None, b"", False
 
     def clear(self) -> None:
         """`unlink`, and hold nothing: it is no longer stored, and request lines that are remembered still lead here."""

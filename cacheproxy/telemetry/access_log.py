@@ -17,8 +17,8 @@ from cacheproxy.ports import ExchangeRecord
 log = logging.getLogger("cacheproxy")
 
 FLUSH_S = 0.2
-FLUSH_LINES = 500
 MAX_BUFFERED_LINES = 50_000
+_FORMATTED_TOGETHER = 64
 
 
 def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
@@ -78,8 +78,11 @@ class AccessLog:
         self._handler.setFormatter(logging.Formatter("%(message)s"))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         self._with_query = with_query
-        # Exchanges become lines when they are written, many at once.
-        self._lines: list[str | ExchangeRecord] = []
+        # Exchanges become lines many at once, but soon: what is kept until the file is written is new memory for
+        # each, and pushes what the hot path needs out of the processor's cache.
+        self._exchanges: list[ExchangeRecord] = []
+        self._texts: list[str] = []
+        self._buffered_lines = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
         self._is_closed = False
@@ -87,7 +90,10 @@ class AccessLog:
 
     def record(self, exchange: ExchangeRecord) -> None:
         """Add a line. Where the file cannot keep up, lines are dropped and the log says how many."""
-        self._add(exchange)
+        if self._has_room():
+            self._exchanges.append(exchange)
+            if len(self._exchanges) >= _FORMATTED_TOGETHER:
+                self._format()
 
     def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
         """The parts of a line that `repeat` writes again and again."""
@@ -101,21 +107,35 @@ class AccessLog:
             else f"{at:.3f}      0 {client}{what.before}{count}{what.after}"
             for what, client, at, count, elapsed_s in ended
         ]
-        room = MAX_BUFFERED_LINES - len(self._lines)
-        self._dropped += max(0, len(lines) - room)
-        self._lines += lines[: max(0, room)]
-        self._flush_soon()
+        if self._has_room(len(lines)):
+            self._format()
+            self._texts.append("".join(lines))
 
     def add(self, lines: str) -> None:
         """Add lines that another process has formatted."""
-        self._add(lines)
+        if self._has_room(lines.count("\n")):
+            self._format()
+            self._texts.append(lines)
 
-    def _add(self, line: str | ExchangeRecord) -> None:
-        if len(self._lines) >= MAX_BUFFERED_LINES:
-            self._dropped += 1
-            return
-        self._lines.append(line)
+    def _has_room(self, lines: int = 1) -> bool:
+        if self._buffered_lines + lines > MAX_BUFFERED_LINES:
+            self._dropped += lines
+            return False
+        self._buffered_lines += lines
         self._flush_soon()
+        return True
+
+    def _format(self) -> None:
+        if self._exchanges:
+            with_query = self._with_query
+            self._texts.append("".join([format_line(one, with_query=with_query) for one in self._exchanges]))
+            self._exchanges.clear()
+
+    def _take(self) -> str:
+        self._format()
+        texts, self._texts = self._texts, []
+        self._buffered_lines = 0
+        return "".join(texts)
 
     def _flush_soon(self) -> None:
         if self._timer is None and not self._is_closed:
@@ -123,21 +143,14 @@ class AccessLog:
 
     def _flush(self) -> None:
         self._timer = None
-        if self._is_writing or not self._lines:
+        if self._is_writing or not self._buffered_lines:
             return
-        lines, self._lines = self._lines, []
         self._is_writing = True
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, lines)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, self._take())
         future.add_done_callback(self._written)
 
-    def _text(self, lines: Sequence[str | ExchangeRecord]) -> str:
-        with_query = self._with_query
-        return "".join(
-            [one if isinstance(one, str) else format_line(one, with_query=with_query) for one in lines]
-        )
-
-    def _write(self, lines: Sequence[str | ExchangeRecord]) -> None:
-        self._handler.emit(logging.makeLogRecord({"msg": self._text(lines)}))
+    def _write(self, text: str) -> None:
+        self._handler.emit(logging.makeLogRecord({"msg": text}))
 
     def _written(self, future: asyncio.Future[None]) -> None:
         self._is_writing = False
@@ -146,7 +159,7 @@ class AccessLog:
         if self._dropped:
             log.warning("%d lines of the access log were dropped", self._dropped)
             self._dropped = 0
-        if self._lines and not self._is_closed:
+        if self._buffered_lines and not self._is_closed:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
 
     def reopen(self) -> None:
@@ -158,9 +171,8 @@ class AccessLog:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        lines, self._lines = self._lines, []
-        if lines:
-            self._thread.submit(self._write, lines)
+        if self._buffered_lines:
+            self._thread.submit(self._write, self._take())
         self._thread.submit(self._handler.close)
         self._thread.shutdown(wait=True)
 
@@ -174,9 +186,9 @@ class RelayedAccessLog(AccessLog):
 
     def _flush(self) -> None:
         self._timer = None
-        lines, self._lines = self._lines, []
-        if lines and not self._send(self._text(lines)):
-            log.warning("%d lines of the access log were dropped", self._dropped + len(lines))
+        lines = self._buffered_lines
+        if lines and not self._send(self._take()):
+            log.warning("%d lines of the access log were dropped", self._dropped + lines)
             self._dropped = 0
 
     def close(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from cacheproxy.ports import ExchangeRecord
-from cacheproxy.telemetry.access_log import AccessLog, format_line
+from cacheproxy.telemetry.access_log import MAX_BUFFERED_LINES, AccessLog, format_line
+from cacheproxy.telemetry.counters import Repeated
 
 NATIVE = re.compile(r"\d+\.\d{3} +\d+ \S+ [A-Z_]+/\d{3} \d+ \S+ \S+ \S+ \S+/\S+ \S+\n\Z")
 
@@ -43,3 +45,49 @@ async def test_lines_reach_the_file_and_it_is_rotated(tmp_path: Path) -> None:
     kept = [path.read_text() for path in sorted(tmp_path.iterdir())]
     assert all(NATIVE.match(line + "\n") for text in kept for line in text.splitlines())
     assert sum(len(text.splitlines()) for text in kept) >= 1
+
+
+async def test_what_comes_in_different_ways_keeps_its_order(tmp_path: Path) -> None:
+    """Exchanges, those prepared ahead and the lines of other processes; more than are formatted together."""
+    path = tmp_path / "access.log"
+    log = AccessLog(path, 1_000_000, 1, with_query=False)
+    again = Repeated(("hit", "2xx"), *log.prepare(ExchangeRecord("-", "GET", "http://again/", status=200)))
+    for number in range(70):
+        log.record(ExchangeRecord("::1", "GET", f"http://first/{number}", status=200))
+    log.repeat([(again, "::2", 5.0, 7, 0.0), (again, "::3", 6.0, 8, 0.5)])
+    log.record(ExchangeRecord("::1", "GET", "http://then/", status=200))
+    log.add(format_line(ExchangeRecord("::4", "GET", "http://other/", status=200), with_query=False))
+    log.close()
+    lines = [line.split() for line in path.read_text().splitlines()]
+    hosts = [line[6] for line in lines]
+    assert hosts == [
+        *(f"http://first/{n}" for n in range(70)),
+        *["http://again/"] * 2,
+        "http://then/",
+        "http://other/",
+    ]
+    assert [line[:3] + line[4:5] for line in lines[70:72]] == [
+        ["5.000", "0", "::2", "7"],
+        ["6.000", "500", "::3", "8"],
+    ]
+
+
+async def test_what_the_file_cannot_take_in_time_is_dropped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bound is in lines, however they come."""
+    path = tmp_path / "access.log"
+    log = AccessLog(path, 100_000_000, 1, with_query=False)
+    again = Repeated(("hit", "2xx"), *log.prepare(ExchangeRecord("-", "GET", "http://again/", status=200)))
+    log.repeat([(again, "::1", 5.0, 7, 0.0)] * (MAX_BUFFERED_LINES - 1))
+    log.record(ExchangeRecord("::1", "GET", "http://last/", status=200))
+    log.record(ExchangeRecord("::1", "GET", "http://dropped/", status=200))
+    log.add("dropped\n" * 3)
+    log.repeat([(again, "::9", 5.0, 7, 0.0)] * 2)
+    log._flush()
+    await asyncio.get_running_loop().run_in_executor(log._thread, str)
+    await asyncio.sleep(0)
+    log.close()
+    lines = path.read_text().splitlines()
+    assert (len(lines), lines[-1].split()[6]) == (MAX_BUFFERED_LINES, "http://last/")
+    assert "6 lines of the access log were dropped" in caplog.text
