@@ -41,6 +41,7 @@ class FieldFacts:
         "_variants",
         "asked",
         "conditions",
+        "is_common",
         "is_mute",
         "is_plain",
         "is_simple",
@@ -49,7 +50,10 @@ class FieldFacts:
     )
 
     def __init__(self, raw: bytes, received: Fields | None = None) -> None:
-        """`received` None: `says_nothing` holds for every field but one good Host, and all lines are well-formed."""
+        """`received` None: all lines are well-formed, and `says_nothing` holds for every field.
+
+        But for one good Host, and for those that say that the connection stays.
+        """
         self.raw = raw
         """The lines with the empty line, byte for byte: equal bytes have equal facts."""
         self.is_mute = received is None
@@ -60,6 +64,8 @@ class FieldFacts:
         self.asked = PLAIN_REQUEST
         self.conditions: Conditions | None = None
         self.is_plain = True
+        self.is_common = True
+        """Whether both hold: any stored response without variants may be the answer."""
         self.prepared: Any = None
         """What the engine keeps of what these fields become on their way to an origin."""
         self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
@@ -74,13 +80,15 @@ class FieldFacts:
         found = self._received
         if found is None:
             # Most often nobody asks: a hit needs to know only that they say nothing.
-            found = self._received = self._end_to_end = split_plain_fields(self.raw[:-2].decode("latin-1"))
+            found = self._received = split_plain_fields(self.raw[:-2].decode("latin-1"))
+            self._end_to_end = end_to_end(found)
         return found
 
     @property
     def fields(self) -> Fields:
         """Those that are for whoever answers, not for the connection."""
-        return self.received if self._end_to_end is None else self._end_to_end
+        received = self.received
+        return received if self._end_to_end is None else self._end_to_end
 
     def _look(self, received: Fields) -> None:
         self._end_to_end = fields = end_to_end(received)
@@ -93,6 +101,7 @@ class FieldFacts:
         if any(name in fields for name in CONDITIONS):
             self.conditions = tuple(fields.all(name) for name in CONDITIONS)
         self.is_plain = self.conditions is None and self.asked == PLAIN_REQUEST
+        self.is_common = self.is_plain and self.is_simple
 
     def variant(self, nominated: tuple[str, ...]) -> tuple[str | None, ...]:
         """The values of the nominated fields in comparable form (RFC 9111 §4.1)."""

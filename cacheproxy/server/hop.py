@@ -90,7 +90,7 @@ class HopAhead:
         line, facts = memo.lines.get(data[:at]), memo.blocks.get(data[end:])
         is_known = line is not None and facts is not None
         if line is None or facts is None:
-            learnt = memo.learn(data[:at] + data[end:], line, facts)
+            learnt = memo.learn(data[:at] + data[end:], data[end:], line, facts)
             if learnt is None:
                 return False
             line, facts = learnt

@@ -83,45 +83,50 @@ class HotPath:
 
         What is plain, but not in memory, is given back for the direct path.
         """
-        if outlet.is_paused:
-            return False
         memo = self.memo
+        if outlet.is_paused or len(data) > memo.longest:
+            return False
         memo.lookups += 1
         at = data.find(b"\r\n") + 2
+        block = data[at:]
         line = self._lines.young.get(data[:at]) or self._lines.get(data[:at])
-        facts = self._blocks.young.get(data[at:]) or self._blocks.get(data[at:])
-        is_known = line is not None and facts is not None
-        if line is None or facts is None:
-            memo.misses += 1
-            learnt = memo.learn(data, line, facts)
-            if learnt is None:
-                return False
-            line, facts = learnt
-        ready = line.ready
+        facts = self._blocks.young.get(block) or self._blocks.get(block)
         # This has been answered, and nothing has changed since, neither the response nor the rules.
         if (
-            ready is not None
-            and (
-                ready.facts is facts
-                or (ready.is_for_all and facts.is_plain and facts.is_simple and len(data) <= memo.longest)
-            )
-            and (verdict.facts is facts or facts.is_mute)
+            line is not None
+            and (ready := line.ready) is not None
             and ready.rules is verdict.rules is self._store.rules
             and not (self._filling and line.key in self._filling)
         ):
-            now = self._wall()
-            if ready.begin <= now < ready.end or ready.renew(now):
-                count = outlet.write_hot(ready.head, ready.body)
-                # At most one a connection until the timer runs: a turn of the loop bounds it.
-                if not self._is_timed:
-                    self._start_timer()
-                self._ended.append((ready.note, verdict.client, now, count, 0.0))
-                if ready.uses:
-                    ready.uses += 1
-                else:
-                    self._note_soon(ready)
-                return True
-        if not facts.is_simple or len(data) > memo.longest:
+            if facts is None:
+                is_same = ready.is_for_all and memo.says_nothing_new(data, block)
+            elif (ready.is_for_all and facts.is_common) or ready.facts is facts:
+                is_same = verdict.facts is facts or facts.is_mute
+            else:
+                is_same = False
+            if is_same:
+                now = self._wall()
+                if ready.begin <= now < ready.end or ready.renew(now):
+                    count = outlet.write_hot(ready.head, ready.body)
+                    # At most one a connection until the timer runs: a turn of the loop bounds it.
+                    if not self._is_timed:
+                        self._start_timer()
+                    self._ended.append((ready.note, verdict.client, now, count, 0.0))
+                    if ready.uses:
+                        ready.uses += 1
+                    else:
+                        self._note_soon(ready)
+                    if facts is None:
+                        memo.misses += 1
+                    return True
+        is_known = line is not None and facts is not None
+        if line is None or facts is None:
+            memo.misses += 1
+            learnt = memo.learn(data, block, line, facts)
+            if learnt is None:
+                return False
+            line, facts = learnt
+        if not facts.is_simple:
             return False
         found = self._find(line.key)
         if not found:

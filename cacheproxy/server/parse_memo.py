@@ -35,6 +35,7 @@ _BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
 
 _LAST_PLACE = 8191
 _HOST = ("Host", "host")
+_STAYING = {name: f"\r\n{name}: keep-alive\r\n" for name in ("connection", "proxy-connection")}
 _MAX_MUTE = 1024
 _LONGEST_MUTE = 64
 
@@ -91,12 +92,17 @@ class BoundedMemo(Generic[V]):
 
     def offer(self, key: bytes, value: V) -> None:
         """Remember at the second offer: what comes once only must not push out what comes again."""
+        if self.has_seen(key):
+            self.put(key, value)
+
+    def has_seen(self, key: bytes) -> bool:
+        """Whether this was asked, or something offered, for the same key a while ago."""
         mark = hash(key)
         place = mark & _LAST_PLACE
         if self._seen[place] == mark:
-            self.put(key, value)
-        else:
-            self._seen[place] = mark
+            return True
+        self._seen[place] = mark
+        return False
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
@@ -129,27 +135,48 @@ class ParseMemo:
         line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
         return None if line is None or facts is None else line.head.with_fields(facts.received)
 
-    def learn(
-        self, data: bytes, line: LineFacts | None = None, facts: FieldFacts | None = None
-    ) -> tuple[LineFacts, FieldFacts] | None:
-        """Parse and remember what is not known yet: exactly one whole request without a body, else None."""
-        if len(data) > self.longest or data.find(_END) != len(data) - len(_END):
-            return None
-        at = data.find(b"\r\n") + 2
+    def says_nothing_new(self, data: bytes, block: bytes) -> bool:
+        """Whether `data` is one whole request, but for its first line, with fields that say nothing.
+
+        Only where they came for the first time: they are no longer new then, and `learn` will remember them.
+        """
         try:
-            new_line = self._parse_line(data[: at - 2]) if line is None else line
-            new_facts = self._parse_block(data[at:]) if facts is None else facts
+            is_mute = self._is_whole(data) and self._is_mute(block[:-2].decode("latin-1"))
+        except ClientError:
+            return False
+        return is_mute and not self.blocks.has_seen(block)
+
+    def learn(
+        self,
+        data: bytes,
+        block: bytes,
+        line: LineFacts | None = None,
+        facts: FieldFacts | None = None,
+    ) -> tuple[LineFacts, FieldFacts] | None:
+        """Parse and remember what is not known yet: exactly one whole request without a body, else None.
+
+        `block` is what follows the first line of `data`.
+        """
+        if not self._is_whole(data):
+            return None
+        first = data[: len(data) - len(block)]
+        try:
+            new_line = self._parse_line(first[:-2]) if line is None else line
+            new_facts = self._parse_block(block) if facts is None else facts
         except ClientError:
             return None
         if new_line is None or new_facts is None:
             return None
         # Only now: neither half is remembered of a request that is refused for the other.
         if line is None:
-            self.lines.offer(data[:at], new_line)
+            self.lines.offer(first, new_line)
         if facts is None:
-            self.blocks.offer(new_facts.raw, new_facts)
+            self.blocks.offer(block, new_facts)
         self._last = data, new_line, new_facts
         return new_line, new_facts
+
+    def _is_whole(self, data: bytes) -> bool:
+        return data.find(_END) == len(data) - len(_END) and len(data) <= self.longest
 
     def _parse_line(self, raw: bytes) -> LineFacts | None:
         line = raw.decode("latin-1")
@@ -168,12 +195,10 @@ class ParseMemo:
 
     def _parse_block(self, raw: bytes) -> FieldFacts | None:
         block = raw[:-2].decode("latin-1")
-        names = plain_field_names(block, self._limits)
-        if names is None:
-            return None
-        if names[0] in _HOST and self._are_mute(names[1:]):
-            check_host_value(block[len("host:") : block.index("\r")].strip(" \t"))
+        if self._is_mute(block):
             return FieldFacts(raw)
+        if plain_field_names(block, self._limits) is None:
+            return None
         fields = split_plain_fields(block)
         hosts = fields.all("host")
         if len(hosts) != 1:
@@ -183,13 +208,28 @@ class ParseMemo:
             return None
         return FieldFacts(raw, fields)
 
-    def _are_mute(self, names: list[str]) -> bool:
-        """Whether none of these fields says anything; names that do not are remembered as they are sent."""
-        if self._mute.issuperset(names):
-            return True
-        if not all(says_nothing(name.lower()) for name in names):
+    def _is_mute(self, block: str) -> bool:
+        """Whether these are good lines, a Host first, of which none says anything. Raises ClientError."""
+        names = plain_field_names(block, self._limits)
+        if names is None or names[0] not in _HOST:
             return False
+        del names[0]
+        if not self._mute.issuperset(names) and not self._are_mute(names, block):
+            return False
+        check_host_value(block[len("host:") : block.index("\r")].strip(" \t"))
+        return True
+
+    def _are_mute(self, names: list[str], block: str) -> bool:
+        """Whether none of these fields says anything; names that do not are remembered as they are sent."""
+        names = [name for name in names if name not in self._mute]
+        speaking = [name for name in names if not says_nothing(name.lower())]
+        if speaking:
+            # Nearly every client of a proxy says that it will stay, which it does anyhow.
+            lines = block.lower()
+            staying = sum([lines.count(line) for line in _STAYING.values()])
+            if staying != len(speaking) or not {name.lower() for name in speaking} <= _STAYING.keys():
+                return False
         if len(self._mute) + len(names) > _MAX_MUTE:
             self._mute.clear()
-        self._mute.update(name for name in names if len(name) <= _LONGEST_MUTE)
+        self._mute.update(name for name in names if len(name) <= _LONGEST_MUTE and name not in speaking)
         return True
