@@ -54,6 +54,7 @@ _DIGESTS = (
 # Longer than it takes until what a worker that has died had sent is committed.
 _LIST_EVERY_S = 2.0
 _REOPEN_S = 30.0
+_CLOSE_S = 10.0
 
 
 class DiskTier:
@@ -99,7 +100,7 @@ class DiskTier:
         self._connections: list[aiosqlite.Connection] = []
         self._listing: Listing | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._is_recovering = False
+        self._recovery: asyncio.Task[None] | None = None
         self._is_listing = False
         self._is_closed = False
         self.writer: WriteQueue
@@ -174,6 +175,9 @@ class DiskTier:
     async def close(self) -> None:
         """Write what is queued, checkpoint, close."""
         self._is_closed = True
+        if self._recovery is not None:
+            # A damaged file must not be opened again: what was removed since is still in it.
+            await asyncio.wait([self._recovery], timeout=_CLOSE_S)
         await self._stop_writing()
         await self._tasks.close()
         await self._close_connections()
@@ -181,7 +185,7 @@ class DiskTier:
     async def _stop_writing(self) -> None:
         self.writer.stop()
         if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=10)
+            await asyncio.wait([self._writing], timeout=_CLOSE_S)
 
     async def _close_connections(self) -> None:
         self.look_ups.closed()
@@ -195,21 +199,21 @@ class DiskTier:
 
     def _damaged(self) -> None:
         """The file is broken: set it aside and start anew, once at a time."""
-        if not self._is_recovering and not self._is_closed:
-            self._is_recovering = True
-            self._tasks.spawn("recover", self._recover())
+        if self._recovery is None and not self._is_closed:
+            self._recovery = self._tasks.spawn("recover", self._recover())
 
     async def _recover(self) -> None:
         try:
             await self._stop_writing()
             await self._close_connections()
             set_aside(self.directory, "it is damaged")
-            await self.open()
+            if not self._is_closed:
+                await self.open()
         except (StoreError, OSError) as error:
             log.error("%s; the proxy goes on without its disk and tries again", error)
             asyncio.get_running_loop().call_later(_REOPEN_S, self._damaged)
         finally:
-            self._is_recovering = False
+            self._recovery = None
 
     def _lister(self) -> Listing:
         if self._listing is None:

@@ -112,9 +112,8 @@ class RemoteDisk(DiskTier):
 
     def _replaced(self, generation: int) -> None:
         self._generation = generation
-        if not self._is_recovering and not self._is_closed:
-            self._is_recovering = True
-            self._tasks.spawn("reopen", self._reopen())
+        if self._recovery is None and not self._is_closed:
+            self._recovery = self._tasks.spawn("reopen", self._reopen())
 
     async def _reopen(self) -> None:
         try:
@@ -126,7 +125,7 @@ class RemoteDisk(DiskTier):
             log.error("%s; this worker goes on without its disk and tries again", error)
             asyncio.get_running_loop().call_later(_RETRY_S, self._replaced, self._generation)
         finally:
-            self._is_recovering = False
+            self._recovery = None
 
     async def pinned(self, body_id: int) -> None:
         """Wait until the keeper knows that a body is pinned: from then on it neither evicts nor reclaims it."""

@@ -94,7 +94,7 @@ async def one_round(house: House, fail: Callable[[], None]) -> None:
             pass
         else:
             await scenario(house)
-            await until(lambda: not house.disk._is_recovering)
+            await until(lambda: house.disk._recovery is None)
         fail()
         if house._store is None:
             await house.open()

@@ -225,6 +225,29 @@ async def test_what_is_replaced_goes_also_where_its_successor_is_refused(
     assert await house.bodies(URL) == []
 
 
+@pytest.mark.parametrize("size", [10, 70_000])
+async def test_what_is_replaced_goes_also_where_its_successor_cannot_be_written(
+    house: House, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory has the new one; once it lets go of that, the disk must not bring the old one back."""
+
+    async def full(size: int) -> bool:
+        return False
+
+    await house.put(response(etag='"1"'), content("old", size), whole=True)
+    await house.flush()
+    house.forget_memory()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.disk.writer, "room", full)
+        new = await house.put(response(etag='"2"'), content("new", size), whole=True)
+    assert new is not None
+    assert await house.bodies(URL) == [content("new", size)]
+    house.forget_memory()
+    assert await house.bodies(URL) == []
+    await house.reopen()
+    assert await house.bodies(URL) == []
+
+
 async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) -> None:
     """From disk into memory: at once while there is room, then at the second use."""
     house.memory_bytes = 64 * KIB

@@ -85,8 +85,9 @@ async def test_what_the_file_cannot_take_in_time_is_dropped_and_said(
     log.add("dropped\n" * 3)
     log.repeat([(again, "::9", 5.0, 7, 0.0)] * 2)
     log._flush()
-    await asyncio.get_running_loop().run_in_executor(log._thread, str)
-    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while log._is_writing:
+            await asyncio.sleep(0)
     log.close()
     lines = path.read_text().splitlines()
     assert (len(lines), lines[-1].split()[6]) == (MAX_BUFFERED_LINES, "http://last/")
