@@ -148,3 +148,81 @@ async def test_reading_from_memory(part: Slice | None) -> None:
     start, end = (0, len(data)) if part is None else (part.start, part.end)
     assert await read(Candidate(response(), body, "memory"), part) == data[start:end]
     assert all([len(piece) <= 256 * KIB async for piece in body.read(part)])
+
+
+class Answer:
+    """What the hot path keeps with a candidate, as the memory tier sees it."""
+
+    def __init__(self) -> None:
+        self.uses = 0
+        self.said: list[str] = []
+
+    def unlink(self) -> None:
+        """More than one to choose from."""
+        self.said.append("unlink")
+
+    def clear(self) -> None:
+        """Gone."""
+        self.said.append("clear")
+
+
+def answering(entry_id: int, key: str, size: int, variant: str = "") -> tuple[Candidate, Answer]:
+    """An entry that has been answered with."""
+    made, answer = candidate(entry_id, key, bytes(size), variant), Answer()
+    made.prepared.plain = answer
+    return made, answer
+
+
+@pytest.mark.parametrize("how", ["drop", "drop_key", "replace_older", "put", "evict"])
+def test_what_goes_is_not_answered_with_any_more(how: str) -> None:
+    """However it leaves: who was led straight to its answer must not find it there."""
+    tier = MemoryTier(LIMIT)
+    old, answer = answering(1, KEYS[0], 2000)
+    tier.put(old)
+    new = candidate(2, KEYS[0], b"")
+    if how == "drop":
+        tier.drop(1)
+    elif how == "drop_key":
+        tier.drop_key(KEYS[0])
+    elif how == "replace_older":
+        tier.replace_older(new.stored)
+    elif how == "put":
+        tier.put(Candidate(old.stored, old.body, "memory"))
+    else:
+        while tier.find(KEYS[0]):
+            tier.put(candidate(len(tier) + 2, KEYS[1], bytes(4000)))
+    assert answer.said == ["clear"]
+    assert old.prepared.plain is None
+
+
+def test_a_second_variant_is_chosen_from() -> None:
+    """Who was led straight to the first has to look again; what is prepared stays."""
+    tier = MemoryTier(LIMIT)
+    first, one = answering(1, KEYS[0], 10, "x")
+    second, two = answering(2, KEYS[0], 10, "y")
+    tier.put(first)
+    assert one.said == []
+    tier.put(second)
+    assert (one.said, two.said) == (["unlink"], ["unlink"])
+    assert first.prepared.plain is one
+
+
+def test_what_was_used_and_not_noted_yet_is_passed_over() -> None:
+    """As `touch` would have it, which comes up to a second later."""
+    tier = MemoryTier(weigh(candidate(1, KEYS[0], bytes(2000))) * 7 // 2)
+    made = [answering(n, f"http://h/{n}", 2000) for n in range(4)]
+    for one, answer in made[:3]:
+        tier.put(one)
+        answer.uses = 1
+    made[1][1].uses = 0
+    tier.put(made[3][0])
+    assert sorted(one.stored.entry_id for one in tier) == [0, 2, 3]
+    assert tier.bytes == sum(map(weigh, tier))
+    # Where all are in use, one has to go all the same.
+    for n in range(4, 300):
+        one, answer = answering(n, f"http://h/{n}", 2000)
+        answer.uses = 1
+        tier.put(one)
+        assert len(tier) == 3
+        assert tier.bytes == sum(map(weigh, tier)) <= tier._entries.maxsize
+        assert tier.find(one.stored.key)
