@@ -50,6 +50,8 @@ class DirectPath:
         self.upstream = upstream
         self._owns = owns
         self._hops = hops
+        self._filling = flights.fillings.keys
+        self._in_memory = forwarder.parts.store.lookup_memory
 
     def begin(
         self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
@@ -78,7 +80,7 @@ class DirectPath:
 
     def is_free(self, key: str) -> bool:
         """Whether nothing of `key` is in memory, or arriving."""
-        return key not in self.flights.fillings.keys and not self.parts.store.lookup_memory(key)
+        return key not in self._filling and not self._in_memory(key)
 
 
 class DirectExchange:

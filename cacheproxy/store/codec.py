@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
-
-from cachetools import LRUCache
 
 from cacheproxy.caching import extents
 from cacheproxy.caching.entry import StoredResponse, Timing
@@ -90,16 +89,18 @@ class Decoded:
 
     def __init__(self, options: CachingOptions) -> None:
         self._options = options
-        self._memo: LRUCache[int, tuple[tuple[Any, ...], StoredResponse, Prepared]] = LRUCache(_MEMO_ENTRIES)
+        self._remembered = lru_cache(_MEMO_ENTRIES)(self._decoded)
 
     def get(self, entry_id: int, columns: tuple[Any, ...]) -> tuple[StoredResponse, Prepared]:
         """The stored response, and what the hot path has made of it, which is worth as much.
 
         `columns`: key, body_id, length, parts, stale, checksum, head. Raises StoreError where they are damaged.
         """
-        known = self._memo.get(entry_id)
-        if known is not None and known[0] == columns:
-            return known[1], known[2]
+        head = columns[6]
+        is_small = isinstance(head, bytes) and len(head) <= _MEMO_HEAD_BYTES
+        return (self._remembered if is_small else self._decoded)(entry_id, columns)
+
+    def _decoded(self, entry_id: int, columns: tuple[Any, ...]) -> tuple[StoredResponse, Prepared]:
         key, body_id, length, parts, stale, checksum, head = columns
         if head_checksum(key, body_id, length, parts, head) != checksum:
             raise StoreError("a stored head is damaged")
@@ -113,10 +114,7 @@ class Decoded:
             parts=parts,
             forced_stale=bool(stale),
         )
-        prepared = Prepared()
-        if len(head) <= _MEMO_HEAD_BYTES:
-            self._memo[entry_id] = (columns, stored, prepared)
-        return stored, prepared
+        return stored, Prepared()
 
 
 def digest_key(digest: Digest) -> bytes:
