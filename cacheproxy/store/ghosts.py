@@ -19,11 +19,19 @@ _STAMPS = (1 << _STAMP_BITS) - 1
 _TAG_SHIFT = _COUNT_BITS + _STAMP_BITS
 
 
-@lru_cache(maxsize=256)
 def key_hash(key: str) -> int:
-    """64 signed bits of a key, the same in every process. One request asks several times."""
+    """64 signed bits of a key, the same in every process."""
+    return _known_hash(key) if len(key) <= _REMEMBERED_LENGTH else _hash(key)
+
+
+def _hash(key: str) -> int:
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
+
+
+# One request asks several times, and what is read from disk is asked for again.
+_REMEMBERED_LENGTH = 256
+_known_hash = lru_cache(maxsize=4096)(_hash)
 
 
 class Ghosts:
