@@ -36,7 +36,8 @@ _NEAT_LINES = re.compile(
     r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\x21-\x7e\x80-\xff][\t \x21-\x7e\x80-\xff]*(?<![\t ])\r\n)+\Z"
 )
 _SPLIT_NEAT_LINES = re.compile(r"([^:]+): ([^\r]*)\r\n")
-_LINE_NAMES = re.compile(r"([^:]+):[^\r]*\r\n")
+# As `_FIELD_LINE`, at the beginning of a line. Where there are as many as line feeds, nothing is between them.
+_LINE_NAMES = re.compile(rb"(?<![^\n])([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t \x21-\x7e\x80-\xff]*\r\n")
 
 
 def parse_plain_fields(block: str, limits: HeadLimits) -> Fields | None:
@@ -62,12 +63,16 @@ def split_plain_fields(block: str) -> Fields:
     return Fields(_split_lines(block))
 
 
-def plain_field_names(block: str, limits: HeadLimits) -> list[str] | None:
-    """The lines' names as sent; None where `parse_plain_fields`, which takes twice as long, would give None."""
-    if _FIELD_LINES.match(block) is None:
+def plain_field_names(block: bytes, limits: HeadLimits) -> list[bytes] | None:
+    """The names, as sent, of field lines and the empty line behind them.
+
+    None where `parse_plain_fields`, which takes twice as long, would give None for the lines.
+    """
+    names: list[bytes] = _LINE_NAMES.findall(block)
+    count = len(names)
+    if not 0 < count <= limits.fields or block.count(b"\n") != count + 1 or not block.endswith(b"\r\n\r\n"):
         return None
-    names: list[str] = _LINE_NAMES.findall(block)
-    return None if len(names) > limits.fields or len(block) > limits.field_bytes else names
+    return None if len(block) - 2 > limits.field_bytes else names
 
 
 def _field_lines(lines: list[str], limits: HeadLimits) -> list[FieldLine]:

@@ -34,8 +34,8 @@ _VERSION = " HTTP/1.1"
 _BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
 
 _LAST_PLACE = 8191
-_HOST = ("Host", "host")
-_STAYING = {name: f"\r\n{name}: keep-alive\r\n" for name in ("connection", "proxy-connection")}
+_HOST = (b"Host", b"host")
+_STAYING = {name: b"\r\n%b: keep-alive\r\n" % name for name in (b"connection", b"proxy-connection")}
 _MAX_MUTE = 1024
 _LONGEST_MUTE = 64
 
@@ -116,7 +116,9 @@ class ParseMemo:
         self.longest = min(_LONGEST_BYTES, limits.head_bytes)
         self.lines: BoundedMemo[LineFacts] = BoundedMemo(limit_bytes // 2, 800, 4)
         self.blocks: BoundedMemo[FieldFacts] = BoundedMemo(limit_bytes // 2, 2000, 6)
-        self._mute: set[str] = set()
+        self._mute: set[bytes] = set()
+        # First lines whose Host is good.
+        self._hosts: set[bytes] = set()
         self._last: tuple[bytes, LineFacts, FieldFacts] | None = None
         self.lookups = 0
         self.misses = 0
@@ -141,7 +143,7 @@ class ParseMemo:
         Only where they came for the first time: they are no longer new then, and `learn` will remember them.
         """
         try:
-            is_mute = self._is_whole(data) and self._is_mute(block[:-2].decode("latin-1"))
+            is_mute = self._is_whole(data) and self._is_mute(block)
         except ClientError:
             return False
         return is_mute and not self.blocks.has_seen(block)
@@ -194,12 +196,11 @@ class ParseMemo:
         return LineFacts(head)
 
     def _parse_block(self, raw: bytes) -> FieldFacts | None:
-        block = raw[:-2].decode("latin-1")
-        if self._is_mute(block):
+        if self._is_mute(raw):
             return FieldFacts(raw)
-        if plain_field_names(block, self._limits) is None:
+        if plain_field_names(raw, self._limits) is None:
             return None
-        fields = split_plain_fields(block)
+        fields = split_plain_fields(raw[:-2].decode("latin-1"))
         hosts = fields.all("host")
         if len(hosts) != 1:
             return None
@@ -208,7 +209,7 @@ class ParseMemo:
             return None
         return FieldFacts(raw, fields)
 
-    def _is_mute(self, block: str) -> bool:
+    def _is_mute(self, block: bytes) -> bool:
         """Whether these are good lines, a Host first, of which none says anything. Raises ClientError."""
         names = plain_field_names(block, self._limits)
         if names is None or names[0] not in _HOST:
@@ -216,13 +217,19 @@ class ParseMemo:
         del names[0]
         if not self._mute.issuperset(names) and not self._are_mute(names, block):
             return False
-        check_host_value(block[len("host:") : block.index("\r")].strip(" \t"))
+        host = block[: block.index(b"\r")]
+        if host not in self._hosts:
+            check_host_value(host[len("host:") :].decode("latin-1").strip(" \t"))
+            if len(self._hosts) >= _MAX_MUTE:
+                self._hosts.clear()
+            if len(host) <= _LONGEST_MUTE:
+                self._hosts.add(host)
         return True
 
-    def _are_mute(self, names: list[str], block: str) -> bool:
+    def _are_mute(self, names: list[bytes], block: bytes) -> bool:
         """Whether none of these fields says anything; names that do not are remembered as they are sent."""
         names = [name for name in names if name not in self._mute]
-        speaking = [name for name in names if not says_nothing(name.lower())]
+        speaking = [name for name in names if not says_nothing(name.decode("latin-1").lower())]
         if speaking:
             # Nearly every client of a proxy says that it will stay, which it does anyhow.
             lines = block.lower()

@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheproxy.errors import ClientError, SyntaxFault
-from cacheproxy.http.head import HeadLimits, parse_request_head, parse_response_head
+from cacheproxy.http.head import (
+    HeadLimits,
+    parse_plain_fields,
+    parse_request_head,
+    parse_response_head,
+    plain_field_names,
+)
 from cacheproxy.http.message import RequestHead, ResponseHead
 
 LIMITS = HeadLimits(target_bytes=100, field_bytes=60, fields=4)
@@ -246,3 +252,42 @@ def test_any_bytes_are_a_response_or_a_fault(data: bytes) -> None:
         parse_response_head(data, LIMITS)
     except SyntaxFault:
         pass
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"A: b",
+                b"a:b",
+                b" c: d",
+                b"X:",
+                b":",
+                b"e",
+                b"\r\n",
+                b"\r",
+                b"\n",
+                b"\t",
+                b" ",
+                b"\xff",
+                b"\x00",
+                b"\x7f",
+            ]
+        )
+        | st.binary(max_size=3),
+        max_size=12,
+    ).map(b"".join)
+    | st.lists(
+        st.sampled_from([b"A: b", b"a-B:b", b"X:", b"Y: \xe4: c ", b" no", b"n o: x", b"A: b\rc: d"]),
+        max_size=6,
+    ).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
+)
+def test_plain_names_are_the_names_of_plain_fields(block: bytes) -> None:
+    """One pass over the bytes says what the parser of whole lines says, limits included."""
+    limits = HeadLimits(field_bytes=20, fields=3)
+    fields = parse_plain_fields(block.decode("latin-1"), limits)
+    names = plain_field_names(block + b"\r\n", limits)
+    assert (names is None) == (fields is None)
+    if fields is not None and names is not None:
+        assert names == [name.encode() for name, _ in fields.lines]

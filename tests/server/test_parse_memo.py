@@ -105,7 +105,7 @@ def test_a_connection_that_stays_says_nothing(lines: bytes, is_mute: bool) -> No
     learnt = learn(memo, data)
     assert learnt is not None and learnt[1].is_mute is is_mute
     assert end_to_end(learnt[1].received) == learnt[1].fields
-    assert memo._mute.isdisjoint({"Connection", "connection", "Proxy-Connection"})
+    assert memo._mute.isdisjoint({b"Connection", b"connection", b"Proxy-Connection"})
 
 
 def test_it_learns_ordinary_requests() -> None:
