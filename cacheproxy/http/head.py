@@ -31,26 +31,26 @@ class HeadLimits:
 # What `_FIELD_LINE` accepts, many lines at once, each with its CRLF.
 _FIELD_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t \x21-\x7e\x80-\xff]*\r\n)+\Z")
 _SPLIT_LINES = re.compile(r"([^:]+):([^\r]*)\r\n")
+# At the beginnings of lines: where there are as many as line feeds, and one is the end, nothing is between them.
 # What nearly everybody sends: one space, and a value without white space around it.
-_NEAT_LINES = re.compile(
-    r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\x21-\x7e\x80-\xff][\t \x21-\x7e\x80-\xff]*(?<![\t ])\r\n)+\Z"
+_NEAT_LINE = re.compile(
+    r"(?<![^\n])([!#$%&'*+\-.^_`|~0-9A-Za-z]+): "
+    r"([\x21-\x7e\x80-\xff][\t \x21-\x7e\x80-\xff]*(?<![\t ]))\r\n"
 )
-_SPLIT_NEAT_LINES = re.compile(r"([^:]+): ([^\r]*)\r\n")
-# As `_FIELD_LINE`, at the beginning of a line. Where there are as many as line feeds, nothing is between them.
+# As `_FIELD_LINE`.
 _LINE_NAMES = re.compile(rb"(?<![^\n])([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t \x21-\x7e\x80-\xff]*\r\n")
 
 
 def parse_plain_fields(block: str, limits: HeadLimits) -> Fields | None:
     """The fields of lines, each with its CRLF; None where they break any rule or limit.
 
-    In two steps for all lines at once, it takes a fifth of the time of one line after the other.
+    For all lines at once, it takes a fifth of the time of one line after the other.
     """
-    if _NEAT_LINES.match(block) is not None:
-        lines: list[FieldLine] = _SPLIT_NEAT_LINES.findall(block)
-    elif _FIELD_LINES.match(block) is not None:
+    lines: list[FieldLine] = _NEAT_LINE.findall(block)
+    if not lines or len(lines) != block.count("\n") or not block.endswith("\n"):
+        if _FIELD_LINES.match(block) is None:
+            return None
         lines = _split_lines(block)
-    else:
-        return None
     return None if len(lines) > limits.fields or len(block) > limits.field_bytes else Fields(lines)
 
 
