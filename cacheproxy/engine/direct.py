@@ -51,7 +51,6 @@ class DirectPath:
         self._owns = owns
         self._hops = hops
         self._filling = flights.fillings.keys
-        self._in_memory = forwarder.parts.store.lookup_memory
 
     def begin(
         self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
@@ -80,7 +79,7 @@ class DirectPath:
 
     def is_free(self, key: str) -> bool:
         """Whether nothing of `key` is in memory, or arriving."""
-        return key not in self._filling and not self._in_memory(key)
+        return key not in self._filling and not self.parts.store.lookup_memory(key)
 
 
 class DirectExchange:
