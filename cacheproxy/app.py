@@ -97,7 +97,7 @@ class App:
     def counters(self) -> Counters:
         """What has happened until now."""
         if self.hot is not None:
-            self.hot.settle()
+            self.hot.count()
         return self._counters
 
     async def start(self) -> None:

@@ -57,7 +57,7 @@ class FieldFacts:
         self.raw = raw
         """The lines with the empty line, byte for byte: equal bytes have equal facts."""
         self.is_mute = received is None
-        """Whether no field but Host is one that anybody judges."""
+        """Whether nobody judges these fields, but for one good Host."""
         self._received = self._end_to_end = received
         self.is_simple = True
         """Whether the connection persists, no body follows, and the store may be asked."""
@@ -65,7 +65,7 @@ class FieldFacts:
         self.conditions: Conditions | None = None
         self.is_plain = True
         self.is_common = True
-        """Whether both hold: any stored response without variants may be the answer."""
+        """Whether they are plain and simple: any stored response without variants may be the answer."""
         self.prepared: Any = None
         """What the engine keeps of what these fields become on their way to an origin."""
         self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None

@@ -98,17 +98,17 @@ class HotPath:
             and ready.rules is verdict.rules is self._store.rules
             and not (self._filling and line.key in self._filling)
         ):
-            if facts is None:
-                is_same = ready.is_for_all and memo.says_nothing_new(data, block)
-            elif (ready.is_for_all and facts.is_common) or ready.facts is facts:
-                is_same = verdict.facts is facts or facts.is_mute
-            else:
-                is_same = False
-            if is_same:
-                now = self._wall()
-                if ready.begin <= now < ready.end or ready.renew(now):
+            now = self._wall()
+            if ready.begin <= now < ready.end or ready.renew(now):
+                if facts is None:
+                    is_same = ready.is_for_all and memo.note_mute(data, block)
+                elif (ready.is_for_all and facts.is_common) or ready.facts is facts:
+                    is_same = verdict.facts is facts or facts.is_mute
+                else:
+                    is_same = False
+                if is_same:
                     count = outlet.write_hot(ready.head, ready.body)
-                    # At most one a connection until the timer runs: a turn of the loop bounds it.
+                    # Of a turn of the loop there is at most one a connection, and the timer is due a few turns later.
                     if not self._is_timed:
                         self._start_timer()
                     self._ended.append((ready.note, verdict.client, now, count, 0.0))

@@ -33,7 +33,8 @@ _NO_FIELDS = Fields()
 _VERSION = " HTTP/1.1"
 _BARE = RequestHead("GET", "*", (1, 1), _NO_FIELDS)
 
-_LAST_PLACE = 8191
+_WAYS = 4
+_LAST_GROUP = 4095
 _HOST = (b"Host", b"host")
 _STAYING = {name: b"\r\n%b: keep-alive\r\n" % name for name in (b"connection", b"proxy-connection")}
 _MAX_MUTE = 1024
@@ -60,13 +61,14 @@ class LineFacts:
 class BoundedMemo(Generic[V]):
     """A dict within `limit_bytes`, in two generations: what is not used while one fills up is forgotten."""
 
-    __slots__ = ("_base", "_factor", "_limit", "_old", "_seen", "_size", "young")
+    __slots__ = ("_base", "_factor", "_limit", "_old", "_seen", "_size", "_turn", "young")
 
     def __init__(self, limit_bytes: int, base: int, factor: int) -> None:
         self.young: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
-        # Hashes, each where its low bits say: one line of the processor's cache is all that an offer touches.
-        self._seen = array("q", bytes(8 * (_LAST_PLACE + 1)))
+        # Hashes, each in the group that its low bits say: one line of the processor's cache is all that an offer touches.
+        self._seen = array("q", bytes(8 * _WAYS * (_LAST_GROUP + 1)))
+        self._turn = 0
         self._size = 0
         self._limit = limit_bytes // 2
         # What Python spends on an entry, measured roughly: `base` bytes and `factor` for each of its key's.
@@ -97,11 +99,13 @@ class BoundedMemo(Generic[V]):
 
     def has_seen(self, key: bytes) -> bool:
         """Whether this was asked, or something offered, for the same key a while ago."""
-        mark = hash(key)
-        place = mark & _LAST_PLACE
-        if self._seen[place] == mark:
+        mark, seen = hash(key), self._seen
+        first = (mark & _LAST_GROUP) * _WAYS
+        if mark in seen[first : first + _WAYS]:
             return True
-        self._seen[place] = mark
+        # Whose turn it is has nothing to do with the key: those that come round and round do not always hit each other.
+        self._turn = turn = (self._turn + 1) % _WAYS
+        seen[first + turn] = mark
         return False
 
     def __len__(self) -> int:
@@ -137,10 +141,10 @@ class ParseMemo:
         line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
         return None if line is None or facts is None else line.head.with_fields(facts.received)
 
-    def says_nothing_new(self, data: bytes, block: bytes) -> bool:
-        """Whether `data` is one whole request, but for its first line, with fields that say nothing.
+    def note_mute(self, data: bytes, block: bytes) -> bool:
+        """Note that `data` came with the fields of `block`, for `learn` to remember them when they come again.
 
-        Only where they came for the first time: they are no longer new then, and `learn` will remember them.
+        Whether it was for the first time, they say nothing, and all but the first line is one whole request.
         """
         try:
             is_mute = self._is_whole(data) and self._is_mute(block)

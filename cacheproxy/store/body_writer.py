@@ -144,8 +144,9 @@ class TieredBodyWriter:
             self._memory.put(in_memory)
         if self._disk is None or not await self._finish_rows():
             self.abort()
+            # What it replaces goes all the same, and must not come back once memory lets go of this.
+            self._memory.replace_older(stored)
             if self._disk is not None:
-                # What it replaces goes all the same: the disk must not bring it back once memory lets go of this.
                 self._disk.changes.replace_older(stored)
             return in_memory
         if self._disk.changes.is_removed(stored):

@@ -63,7 +63,7 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
         self._tier = tier
 
     def popitem(self) -> tuple[int, tuple[int, Candidate]]:
-        for _ in range(_MOST_SPARED):
+        for _ in range(min(_MOST_SPARED, len(self))):
             entry_id, kept = super().popitem()
             if not kept[1].prepared.is_in_use:
                 break
@@ -71,7 +71,7 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
             self[entry_id] = kept
         else:
             entry_id, kept = super().popitem()
-        self._tier.unlink(kept[1])
+        self._tier.dropped(kept[1])
         return entry_id, kept
 
 
@@ -137,7 +137,7 @@ class MemoryTier:
         """Remove an entry if it is here."""
         kept = self._entries.pop(entry_id, None)
         if kept is not None:
-            self.unlink(kept[1])
+            self.dropped(kept[1])
 
     def drop_key(self, key: str) -> None:
         """Remove every entry of `key`."""
@@ -155,7 +155,7 @@ class MemoryTier:
             ):
                 self.drop(old.entry_id)
 
-    def unlink(self, candidate: Candidate) -> None:
+    def dropped(self, candidate: Candidate) -> None:
         """Forget an entry that the LRU dropped."""
         candidate.prepared.clear()
         key, entry_id = candidate.stored.key, candidate.stored.entry_id

@@ -90,7 +90,7 @@ class AccessLog:
 
     def record(self, exchange: ExchangeRecord) -> None:
         """Add a line. Where the file cannot keep up, lines are dropped and the log says how many."""
-        if self._has_room():
+        if self._room_for(1):
             self._exchanges.append(exchange)
             if len(self._exchanges) >= _FORMATTED_TOGETHER:
                 self._format()
@@ -107,29 +107,29 @@ class AccessLog:
             else f"{at:.3f}      0 {client}{what.before}{count}{what.after}"
             for what, client, at, count, elapsed_s in ended
         ]
-        if self._has_room(len(lines)):
+        if room := self._room_for(len(lines)):
             self._format()
-            self._texts.append("".join(lines))
+            self._texts.append("".join(lines[:room]))
 
     def add(self, lines: str) -> None:
         """Add lines that another process has formatted."""
-        if self._has_room(lines.count("\n")):
+        count = lines.count("\n")
+        if room := self._room_for(count):
             self._format()
-            self._texts.append(lines)
+            self._texts.append(lines if room == count else "".join(lines.splitlines(keepends=True)[:room]))
 
-    def _has_room(self, lines: int = 1) -> bool:
-        if self._buffered_lines + lines > MAX_BUFFERED_LINES:
-            self._dropped += lines
-            return False
-        self._buffered_lines += lines
+    def _room_for(self, lines: int) -> int:
+        room = min(lines, MAX_BUFFERED_LINES - self._buffered_lines)
+        self._dropped += lines - room
+        self._buffered_lines += room
         self._flush_soon()
-        return True
+        return room
 
     def _format(self) -> None:
         if self._exchanges:
+            exchanges, self._exchanges = self._exchanges, []
             with_query = self._with_query
-            self._texts.append("".join([format_line(one, with_query=with_query) for one in self._exchanges]))
-            self._exchanges.clear()
+            self._texts.append("".join([format_line(one, with_query=with_query) for one in exchanges]))
 
     def _take(self) -> str:
         self._format()
@@ -145,8 +145,9 @@ class AccessLog:
         self._timer = None
         if self._is_writing or not self._buffered_lines:
             return
+        text = self._take()
         self._is_writing = True
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, self._take())
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, text)
         future.add_done_callback(self._written)
 
     def _write(self, text: str) -> None:

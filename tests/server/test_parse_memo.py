@@ -101,7 +101,7 @@ def test_a_connection_that_stays_says_nothing(lines: bytes, is_mute: bool) -> No
     memo = ParseMemo(HeadLimits(), 1 << 20)
     data = b"GET http://h/a HTTP/1.1\r\nHost: h\r\nUser-Agent: a\r\n" + lines + b"\r\n\r\n"
     block = data.partition(b"\r\n")[2]
-    assert [memo.says_nothing_new(data, block) for _ in range(2)] == [is_mute, False]
+    assert [memo.note_mute(data, block) for _ in range(2)] == [is_mute, False]
     learnt = learn(memo, data)
     assert learnt is not None and learnt[1].is_mute is is_mute
     assert end_to_end(learnt[1].received) == learnt[1].fields
@@ -136,6 +136,18 @@ def test_nothing_is_learnt_of_what_is_refused() -> None:
         for _ in range(3):
             assert learn(memo, raw) is None
     assert len(memo.lines) == len(memo.blocks) == 0
+
+
+@pytest.mark.parametrize("count", [100, 3000, 10_000])
+def test_what_comes_round_and_round_is_remembered(count: int) -> None:
+    """Keys that share a place in the record of what was offered push each other out for a while only."""
+    memo: BoundedMemo[int] = BoundedMemo(64 * 1024 * 1024, 800, 4)
+    keys = [b"GET http://h/%d" % n for n in range(count)]
+    for _ in range(12):
+        for key in keys:
+            if memo.get(key) is None:
+                memo.offer(key, 1)
+    assert len(memo) > 0.97 * count
 
 
 def test_a_memo_stays_within_its_limit() -> None:

@@ -226,3 +226,16 @@ def test_what_was_used_and_not_noted_yet_is_passed_over() -> None:
         assert len(tier) == 3
         assert tier.bytes == sum(map(weigh, tier)) <= tier._entries.maxsize
         assert tier.find(one.stored.key)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40, 50, 63])
+def test_where_all_are_in_use_the_oldest_goes(count: int) -> None:
+    """It was passed over, and so were all others."""
+    made = [answering(n, f"http://h/{n:02}", 2000) for n in range(count)]
+    tier = MemoryTier(weigh(made[0][0]) * count + 1000)
+    for one, answer in made:
+        tier.put(one)
+        answer.uses = 1
+    assert len(tier) == count
+    tier.put(candidate(100, "http://h/99", bytes(2000)))
+    assert [one.stored.entry_id for one, _ in made if not tier.find(one.stored.key)] == [0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
 
@@ -246,6 +247,20 @@ async def test_what_is_replaced_goes_also_where_its_successor_cannot_be_written(
     assert await house.bodies(URL) == []
     await house.reopen()
     assert await house.bodies(URL) == []
+
+
+async def test_what_is_replaced_goes_also_where_its_successor_proves_too_large(tmp_path: Path) -> None:
+    """From both tiers: what memory still has must not be answered any longer than what the disk has."""
+    house = House(tmp_path)
+    house.max_object_bytes = 300 * KIB
+    await house.open()
+    await house.put(response(etag='"1"'), b"old", whole=True)
+    await house.flush()
+    assert house.store.lookup_memory(URL)
+    assert await house.put(response(etag='"2"'), content("new", 400 * KIB), announced=False) is None
+    assert not house.store.lookup_memory(URL)
+    assert await house.bodies(URL) == []
+    await house.close()
 
 
 async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) -> None:
