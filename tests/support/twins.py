@@ -156,6 +156,17 @@ class Twin:
         pending = [] if hot is None else [[stored.entry_id] * one.uses for one, stored in hot._used]
         return sorted(chain(self.touched, *pending))
 
+    def check_links(self) -> None:
+        """A remembered request line leads to what its key has in memory, if that is one alone, or to nothing."""
+        hot, memory = self.app.hot, self.app.store._memory
+        assert hot is not None
+        for line in (*hot.memo.lines.young.values(), *hot.memo.lines._old.values()):
+            ready, found = line.ready, memory.find(line.key)
+            if ready is not None and (len(found) != 1 or found[0].prepared.plain is not ready):
+                assert (ready.body, ready.facts, ready.rules, ready.is_for_all) == (b"", None, None, False)
+                if ready not in [one.prepared.plain for one in found]:
+                    assert (ready.head, ready.stored, ready.note) == (b"", None, None)
+
     def counted(self) -> dict[str, object]:
         counters = self.app.counters
         return {
@@ -210,3 +221,4 @@ class Twins:
         assert self.hot.counted() == self.plain.counted()
         assert self.hot.log.lines == self.plain.log.lines
         assert self.hot.used() == self.plain.used()
+        self.hot.check_links()
