@@ -25,15 +25,10 @@ class HotEngine:
     """Implements `server.hot_ports.HotStore`. Whatever it will not answer, `Engine.handle` does."""
 
     def __init__(self, parts: Parts, flights: Flights, keep_codings: Lately) -> None:
-        self._parts = parts
+        self._parts = self.in_force = parts
         self.filling = flights.fillings.keys
         self._keep_codings = keep_codings
         self._in_memory = parts.store.lookup_memory
-
-    @property
-    def rules(self) -> object:
-        """The rules in force: whoever changes them puts another object here, and every verdict is void."""
-        return self._parts.access
 
     def admits_client(self, client: str) -> bool:
         """Whether this client may use the proxy; holds while `rules` stays."""

@@ -66,6 +66,7 @@ class HotPath:
         self._blocks = memo.blocks
         self._store = store
         self._find = store.find
+        self._in_force = store.in_force
         self._filling = store.filling
         self._touch = store.touch
         self._wall = clock.wall
@@ -95,7 +96,7 @@ class HotPath:
         if (
             line is not None
             and (ready := line.ready) is not None
-            and ready.rules is verdict.rules is self._store.rules
+            and ready.rules is verdict.rules is self._in_force.access
             and not (self._filling and line.key in self._filling)
         ):
             now = self._wall()
@@ -168,7 +169,7 @@ class HotPath:
         if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
             return False
         now = self._wall()
-        rules = self._store.rules
+        rules = self._in_force.access
         if (verdict.rules is not rules or verdict.facts is not facts) and not self._admits(
             line, facts, verdict, is_known=is_known
         ):
@@ -241,7 +242,7 @@ class HotPath:
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         """Whether a request that no stored response answers is allowed."""
-        rules = self._store.rules
+        rules = self._in_force.access
         if (verdict.rules is not rules or verdict.facts is not facts) and not self._admits(
             line, facts, verdict, is_known=facts.raw in self.memo.blocks.young
         ):
@@ -249,7 +250,7 @@ class HotPath:
         return self._store.admits_origin(line.origin)
 
     def _admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict, *, is_known: bool) -> bool:
-        rules = self._store.rules
+        rules = self._in_force.access
         if verdict.rules is not rules:
             if not self._store.admits_client(verdict.client):
                 return False

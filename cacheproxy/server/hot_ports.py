@@ -27,12 +27,20 @@ class HotRecorder(Protocol):
         """They happened again."""
 
 
-class HotStore(Protocol):
-    """The engine as the hot path sees it; nothing waits. Verdicts hold while `rules` is the same object."""
+class InForce(Protocol):
+    """Where the rules in force are found."""
 
     @property
-    def rules(self) -> object:
-        """The rules in force, changed by putting another object here."""
+    def access(self) -> object:
+        """The rules: whoever changes them puts another object here, and every verdict is void."""
+
+
+class HotStore(Protocol):
+    """The engine as the hot path sees it; nothing waits. Verdicts hold while the rules are the same object."""
+
+    @property
+    def in_force(self) -> InForce:
+        """The rules, to be asked for each time."""
 
     @property
     def codings(self) -> tuple[str, ...]:
