@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from cacheproxy.cork import Cork
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
 from cacheproxy.http.message import ResponseHead
@@ -48,7 +49,9 @@ class DirectReply:
     """One request of one client. `is_over` once it has its answer, or has been left to the ordinary path."""
 
     __slots__ = (
+        "_answer",
         "_clock",
+        "_cork",
         "_data",
         "_exchange",
         "_framed",
@@ -77,6 +80,7 @@ class DirectReply:
         verdict: Verdict,
         clock: Clock,
         write_s: float,
+        cork: Cork,
     ) -> None:
         self._to = to
         self._hot = hot
@@ -85,6 +89,9 @@ class DirectReply:
         self._verdict = verdict
         self._clock = clock
         self._write_s = write_s
+        self._cork = cork
+        # The whole answer, until it is sent.
+        self._answer: bytes | None = None
         # Without its fields, which say nothing that the writing of an answer needs.
         self._request = plain[0].head
         self._started_at = clock.wall()
@@ -145,13 +152,30 @@ class DirectReply:
             self._hot is None
             or self._to.outlet.is_paused
             or not self._hot.answer_from(
-                found, line, facts, self._verdict, self._to.outlet, is_known=is_known, elapsed_s=elapsed_s
+                found, line, facts, self._verdict, self, is_known=is_known, elapsed_s=elapsed_s
             )
         ):
             self._has_begun = False
             return False
-        self._when_drained(self._leave)
         return True
+
+    def write_hot(self, head: bytes, body: bytes) -> int:
+        """Send a stored answer that the hot path will count; how many bytes it is."""
+        return self._to.outlet.count_hot(self._send_soon(head + body))
+
+    def _send_soon(self, answer: bytes) -> bytes:
+        self._exchange = None
+        self._is_ended = True
+        self._answer = answer
+        self._cork.add(self)
+        return answer
+
+    def uncork(self) -> None:
+        """Send the answer."""
+        answer, self._answer = self._answer, None
+        if answer is not None and not self.is_over:
+            self._to.outlet.write_counted(answer)
+            self._when_drained(self._finish)
 
     def ordinary(self, begun: Closable | None) -> None:
         """Leave the request to the connection's task."""
@@ -171,8 +195,7 @@ class DirectReply:
         head = wire_head(answer, self._request, may_keep_alive=self._to.inlet.may_go_on)
         self._describe(answer.head)
         self._has_begun = True
-        self._to.outlet.write(head.data + answer.content if head.has_body else head.data)
-        self._when_drained(self._finish)
+        self._to.outlet.count(self._send_soon(head.data + answer.content if head.has_body else head.data))
 
     def open(self, head: ResponseHead, length: int | None) -> None:
         """The answer's head."""
@@ -305,8 +328,9 @@ class ClientReplies:
         self._start = start
         self._clock = clock
         self._write_s = write_s
+        self._cork = Cork()
 
     def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
         """As `DirectReplies.begin`."""
-        reply = DirectReply(to, self._hot, plain, data, verdict, self._clock, self._write_s)
+        reply = DirectReply(to, self._hot, plain, data, verdict, self._clock, self._write_s, self._cork)
         return reply if reply.start(self._start) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.cork import Cork
 from cacheproxy.engine.hop import HOP_FIELD, OwnersEnd
 from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone
@@ -114,10 +115,11 @@ class HopReply(DirectReply):
         verdict: Verdict,
         clock: Clock,
         write_s: float,
+        cork: Cork,
         end: OwnersEnd,
         store: HotStore,
     ) -> None:
-        super().__init__(to, None, plain, data, verdict, clock, write_s)
+        super().__init__(to, None, plain, data, verdict, clock, write_s, cork)
         self._end = end
         self._store = store
         # Nothing of a client's may stay with a connection that serves others next (RFC 4559).
@@ -189,8 +191,11 @@ class HopReplies:
         self._end = end
         self._clock = clock
         self._write_s = write_s
+        self._cork = Cork()
 
     def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
         """As `DirectReplies.begin`."""
-        reply = HopReply(to, plain, data, verdict, self._clock, self._write_s, self._end, self._store)
+        reply = HopReply(
+            to, plain, data, verdict, self._clock, self._write_s, self._cork, self._end, self._store
+        )
         return reply if reply.start(self._start) else None

@@ -45,6 +45,13 @@ class Verdict:
         self.rules: object = None
 
 
+class HotWriter(Protocol):
+    """Takes an answer that the hot path counts: a connection's outlet, or a direct reply, which sends it soon."""
+
+    def write_hot(self, head: bytes, body: bytes) -> int:
+        """Write it; how many bytes it is."""
+
+
 class Ahead(Protocol):
     """Looks at what comes at a clean message boundary, ahead of the connection's task."""
 
@@ -152,7 +159,7 @@ class HotPath:
         line: LineFacts,
         facts: FieldFacts,
         verdict: Verdict,
-        outlet: Outlet,
+        to: HotWriter,
         *,
         is_known: bool,
         elapsed_s: float = 0.0,
@@ -192,7 +199,7 @@ class HotPath:
             return False
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
-        count = outlet.write_hot(prebuilt.head, body)
+        count = to.write_hot(prebuilt.head, body)
         if not self._is_timed:
             self._start_timer()
         elif len(self._ended) >= _MAX_UNSETTLED:

@@ -60,10 +60,26 @@ class Outlet:
         """Write and count. Raises ConnectionResetError where the client has left."""
         if self._transport is None:
             raise ConnectionResetError("the client has left")
+        self.count(data)
+        self.write_counted(data)
+
+    def count(self, data: bytes) -> None:
+        """Count what will be written in this turn of the loop or at the beginning of the next."""
         count = len(data)
         self._sent += count
         self.record.client_bytes += count
         self._recorder.client_sent(count)
+
+    def count_hot(self, data: bytes) -> int:
+        """The same for what the hot path will count; how many bytes it is."""
+        count = len(data)
+        self._sent += count
+        return count
+
+    def write_counted(self, data: bytes) -> None:
+        """Write what has been counted."""
+        if self._transport is None:
+            return
         self._transport.write(data)
         if self._is_half_closed:
             asyncio.get_running_loop().call_later(_ANSWERED_S, self._check)

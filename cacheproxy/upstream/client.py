@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cacheproxy.caching.entry import Timing
+from cacheproxy.cork import Cork
 from cacheproxy.errors import StaleConnection
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.ports import Affinity, Clock, UpstreamRequest
@@ -14,7 +15,7 @@ from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.deadlines import Deadlines
 from cacheproxy.upstream.direct import DirectFetch
 from cacheproxy.upstream.pool import Pool
-from cacheproxy.upstream.response import OriginResponse, no_response
+from cacheproxy.upstream.response import OriginResponse, WholeResponse, no_response
 from cacheproxy.upstream.response_parser import Final, Interim
 
 # RFC 9110 §9.2.2; a body makes even these unrepeatable, for it is read once.
@@ -44,6 +45,7 @@ class Client:
         self._clock = clock
         self._senders = TaskGroup("upstream")
         self.deadlines = Deadlines()
+        self.cork = Cork()
 
     async def fetch(self, request: UpstreamRequest) -> OriginResponse:
         """Send the request and return with the final head. Raises UpstreamError, ClientGone.
@@ -120,12 +122,28 @@ class Client:
         timing = Timing(request_time, self._clock.wall())
         return OriginResponse(connection, self, request, final.head, final.framing, timing, sender)
 
+    def whole(
+        self,
+        connection: OriginConnection,
+        request: UpstreamRequest,
+        final: Final,
+        content: bytes,
+        request_time: float,
+    ) -> WholeResponse:
+        """The response to a GET that has come at once to its end."""
+        head = final.head
+        if head.status == 401 and _starts_connection_auth(head):
+            self._pin(connection, request.affinity)
+        response = WholeResponse(connection, final, content, request_time, self._clock.wall())
+        self.done(connection, request.affinity)
+        return response
+
     def begin(self, request: UpstreamRequest, head: bytes, sink: ResponseSink) -> DirectFetch | None:
         """Send a GET, whose head is `head`, on an idle connection; `sink` hears of the response without a task.
 
         None where there is no such connection: `fetch` makes one. A stale connection is the sink's to know.
         """
-        connection = self._pool.idle(request.origin)
+        connection = self._pool.take(request.origin)
         if connection is None:
             return None
         return DirectFetch(self, connection, request, head, sink, self._clock.wall())

@@ -9,10 +9,12 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from functools import cached_property
+from typing import Protocol
 
 from cacheproxy.errors import ClientError, ClientGone, StaleConnection, SyntaxFault, UpstreamError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
 from cacheproxy.http.forwarding import connection_options
+from cacheproxy.http.message import ResponseHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Recorder, UpstreamRequest
 from cacheproxy.reasons import Reason
@@ -22,6 +24,13 @@ from cacheproxy.upstream.response_parser import Data, End, Event, Final, Incompl
 # Bytes of body held for a consumer that is behind, before the origin is made to wait.
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
+
+
+class WholeSink(Protocol):
+    """Waits for a response, and takes one that comes at once."""
+
+    def whole(self, final: Final, content: bytes) -> None:
+        """The response is here to its last byte."""
 
 
 class OriginConnection(asyncio.Protocol):
@@ -45,6 +54,8 @@ class OriginConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         # Called in place of waking whoever waits: it takes events with `take_event`.
         self.listener: Callable[[], None] | None = None
+        # Given a response that comes whole, before any event of it is kept.
+        self.whole_sink: WholeSink | None = None
         self._drained: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._is_reading_paused = False
@@ -72,20 +83,29 @@ class OriginConnection(asyncio.Protocol):
             return False
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        self._recorder.origin_received(len(data))
+        count = len(data)
+        self._received += count
+        self._recorder.origin_received(count)
+        parser = self._parser
         try:
-            events = self._parser.feed(data)
+            events = parser.feed(data)
         except SyntaxFault as fault:
             self._fail(UpstreamError(Reason.HTTP_PROTOCOL_ERROR, self.origin.host, str(fault)))
             return
-        if self._parser.has_surplus:
+        if parser.has_surplus:
             # RFC 9112 §9.2: bytes that nobody asked for end the connection's use; they are no answer.
             self._may_persist = False
-            if self._parser.is_idle and not events:
+            if parser.is_idle and not events:
                 self.close()
                 return
         if events:
+            sink = self.whole_sink
+            if sink is not None and parser.is_idle and not self._events and isinstance(events[0], Final):
+                final = events[0]
+                self._judge_persistence(final.head)
+                pieces = [event.piece for event in events if isinstance(event, Data)]
+                sink.whole(final, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                return
             self._events.extend(events)
             for event in events:
                 if isinstance(event, Data):
@@ -212,12 +232,13 @@ class OriginConnection(asyncio.Protocol):
 
     def send_head(self, method: str, head: bytes, *, is_whole: bool) -> None:
         """Write the head of a request; `is_whole`: no body follows."""
-        assert self._transport is not None
+        transport = self._transport
+        assert transport is not None
         self.exchanges += 1
         self._may_persist = True
         self._request_sent = is_whole
         self._parser.start(method)
-        self._transport.write(head)
+        transport.write(head)
 
     async def send_body(self, request: UpstreamRequest, progressed: Callable[[], None]) -> None:
         """Pass the client's body on with back-pressure; `progressed` is called for each piece."""
@@ -293,12 +314,14 @@ class OriginConnection(asyncio.Protocol):
                 self._is_reading_paused = False
                 self._transport.resume_reading()
         elif isinstance(event, Final):
-            options = connection_options(event.head.fields)
-            if event.head.version >= (1, 1):
-                self._may_persist = self._may_persist and "close" not in options
-            else:
-                self._may_persist = self._may_persist and "keep-alive" in options and "close" not in options
+            self._judge_persistence(event.head)
         elif isinstance(event, End) and self._is_reading_paused and self._transport is not None:
             self._is_reading_paused = False
             self._transport.resume_reading()
         return event
+
+    def _judge_persistence(self, head: ResponseHead) -> None:
+        # RFC 9112 §9.3.
+        options = connection_options(head.fields)
+        if "close" in options or (head.version < (1, 1) and "keep-alive" not in options):
+            self._may_persist = False

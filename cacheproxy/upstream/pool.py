@@ -60,10 +60,18 @@ class Pool:
 
     def idle(self, origin: Origin) -> OriginConnection | None:
         """An idle connection to `origin`, the latest used first; None if there is none."""
+        while (connection := self.take(origin)) is not None:
+            if connection.is_quiet:
+                return connection
+            connection.close()
+        return None
+
+    def take(self, origin: Origin) -> OriginConnection | None:
+        """The same for who asks himself, before he uses it, whether it `is_quiet`."""
         connections = self._idle.get(origin)
         while connections:
             connection = connections.pop()
-            if connection.is_usable and connection.is_quiet:
+            if connection.is_usable:
                 return connection
             connection.close()
         return None

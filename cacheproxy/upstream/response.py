@@ -14,7 +14,7 @@ from cacheproxy.ports.direct import BodySink
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.deadlines import Deadlines
-from cacheproxy.upstream.response_parser import Data
+from cacheproxy.upstream.response_parser import Data, Final
 
 
 class Owner(Protocol):
@@ -218,3 +218,72 @@ class OriginResponse:
             self._leave(connection)
             self._stop_sending()
             self._owner.drop(connection, self._request.affinity)
+
+
+class WholeResponse:
+    """A response to a GET that came at once to its proven end; nothing is left to wait for, or to close."""
+
+    __slots__ = (
+        "_content",
+        "_framing",
+        "_request_time",
+        "_response_time",
+        "head",
+        "is_private_connection",
+        "is_public_peer",
+    )
+
+    def __init__(
+        self,
+        connection: OriginConnection,
+        final: Final,
+        content: bytes,
+        request_time: float,
+        response_time: float,
+    ) -> None:
+        self.head = final.head
+        self._framing = final.framing
+        self._content = content
+        self._request_time = request_time
+        self._response_time = response_time
+        self.is_private_connection = connection.is_pinned
+        self.is_public_peer = connection.is_public_peer
+
+    @property
+    def timing(self) -> Timing:
+        """When the request left and the head came."""
+        return Timing(self._request_time, self._response_time)
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of body announced; None where there can be none (204, 304), or they were not announced."""
+        return None if self.head.status in (204, 304) else self._framing.length
+
+    @property
+    def is_close_delimited(self) -> bool:
+        """Whether only the connection's end framed the body."""
+        return self._framing.length is None and not self._framing.chunked
+
+    async def read(self) -> bytes:
+        """The body, then empty."""
+        return self.whole()
+
+    def whole(self) -> bytes:
+        """The body, once."""
+        content, self._content = self._content, b""
+        return content
+
+    def follow(self, sink: BodySink) -> None:
+        """Give the body to `sink`."""
+        if content := self.whole():
+            sink.body(content)
+        sink.ended()
+
+    def hold(self) -> None:
+        """Nothing more comes."""
+
+    def go_on(self) -> None:
+        """Nothing more comes."""
+
+    def close(self) -> None:
+        """The connection has been given back."""

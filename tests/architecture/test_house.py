@@ -20,7 +20,7 @@ LAYERS = [
     {"server", "admin"},
     {"engine", "tunnel", "store", "upstream", "telemetry", "clock"},
     {"channel"},
-    {"tasks", "sockets"},
+    {"tasks", "sockets", "cork"},
     {"ports"},
     {"policy"},
     {"caching"},
