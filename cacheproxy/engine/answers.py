@@ -26,24 +26,24 @@ def forwarded_head(
 ) -> ResponseHead:
     """The head of a response passed on from upstream. `stored` is the storing decision's reason."""
     fields = end_to_end(head.fields)
-    added = _added(parts.via, head.version, head.status, reason, stored, collapsed)
     if "date" not in fields:
         # RFC 9110 §6.6.1: a recipient with a clock adds the Date that the origin left out.
-        added = (("Date", format_date(parts.clock.wall())), *added)
-    return ResponseHead(head.status, head.reason_phrase, fields.plus(*added))
+        fields = fields.plus(("Date", format_date(parts.clock.wall())))
+    added = _added(parts.via, head.version, head.status, reason, stored, collapsed)
+    return ResponseHead(head.status, head.reason_phrase, fields.followed_by(added))
 
 
 @lru_cache(1024)
 def _added(
     via: str, version: tuple[int, int], status: int, reason: Reason, stored: Reason | None, collapsed: bool
-) -> tuple[FieldLine, ...]:
+) -> Fields:
     word = fwd_word(reason)
     detail = None if stored in (None, Reason.STORED) else str(stored)
     if detail is None and str(reason) != word:
         detail = str(reason)
     is_stored = stored is Reason.STORED
     said = cache_status(fwd=word, fwd_status=status, stored=is_stored, collapsed=collapsed, detail=detail)
-    return ("Via", _via(via, version)), ("Cache-Status", said)
+    return Fields((("Via", _via(via, version)), ("Cache-Status", said)))
 
 
 def stored_fields(

@@ -19,13 +19,12 @@ from cacheproxy.engine.direct_hop import DirectHop, DirectHops
 from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
-from cacheproxy.engine.outbound import Outbound, prepare
+from cacheproxy.engine.outbound import Outbound, Route, prepare
 from cacheproxy.engine.outcome import Failed, FlightOutcome, Plan, Private, Restart, task_name
 from cacheproxy.errors import CacheproxyError, StaleConnection
-from cacheproxy.http.message import RequestHead, ResponseHead
-from cacheproxy.policy.rules import placed, timeouts_for
+from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Closable, UpstreamRequest
-from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Reply
+from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Line, Reply
 from cacheproxy.reasons import Reason
 
 log = logging.getLogger("cacheproxy")
@@ -53,26 +52,31 @@ class DirectPath:
         self._filling = flights.fillings.keys
 
     def begin(
-        self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
+        self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply
     ) -> DirectExchange | DirectHop | None:
-        """Take on a GET that is plain by `facts`, which has its fields; None where it is for the ordinary path."""
-        target = head.target
-        outbound: Outbound = facts.prepared or prepare(facts, self.parts.codings, self.parts.via)
-        if not outbound.is_plain or target is None or target.origin.scheme != "http" or affinity.pinned:
+        """Take on a GET that is plain by `facts`, which has its fields, and for which the hot path has found nothing.
+
+        None where it is for the ordinary path.
+        """
+        parts, key = self.parts, line.key
+        outbound: Outbound = facts.prepared or prepare(facts, parts.codings, parts.via)
+        route: Route | None = line.route
+        if route is None or route.rules is not parts.rules:
+            target = line.head.target
+            assert target is not None
+            line.route = route = Route(target, key, parts)
+        if not route.is_plain or not outbound.is_plain or affinity.pinned:
             return None
-        if "?" in target.path_and_query:
-            place = placed(target, self.parts.rules, self.parts.caching.drop_query)
-            if place.target is not target or place.key != key:
-                return None
         if self._owns is not None and not self._owns(key):
-            return None if self._hops is None else self._hops.begin(head, key, facts, reply)
-        if not self.is_free(key):
+            return None if self._hops is None else self._hops.begin(line.head, key, facts, reply)
+        if key in self._filling:
             return None
-        if target.origin.host in self.forwarder.keep_codings:
+        keep_codings = self.forwarder.keep_codings
+        if not keep_codings.is_empty and (route.host in keep_codings or parts.store.lookup_memory(key)):
             return None
-        exchange = DirectExchange(self, head, key, facts, outbound, affinity, reply)
-        if not self.parts.store.is_absent(key):
-            self.parts.store.look_up(key, exchange.found)
+        exchange = DirectExchange(self, line, facts, outbound, affinity, reply)
+        if not parts.store.is_absent(key):
+            parts.store.look_up(key, exchange.found)
         elif not exchange.go_forward():
             return None
         return exchange
@@ -91,10 +95,10 @@ class DirectExchange:
         "_error",
         "_facts",
         "_flight",
-        "_head",
         "_is_closed",
         "_is_noted",
         "_key",
+        "_line",
         "_outbound",
         "_path",
         "_pending",
@@ -106,8 +110,7 @@ class DirectExchange:
     def __init__(
         self,
         path: DirectPath,
-        head: RequestHead,
-        key: str,
+        line: Line,
         facts: FieldFacts,
         outbound: Outbound,
         affinity: Affinity,
@@ -115,8 +118,8 @@ class DirectExchange:
     ) -> None:
         self._path = path
         self._affinity = affinity
-        self._head = head
-        self._key = key
+        self._line = line
+        self._key = line.key
         self._facts = facts
         self._outbound = outbound
         self._reply = reply
@@ -194,11 +197,9 @@ class DirectExchange:
     # the origin
 
     def _fetch(self) -> bool:
-        path, target = self._path, self._head.target
-        assert target is not None
-        limits = timeouts_for(target, path.parts.rules, path.parts.timeouts)
-        self._request, wire = self._outbound.to(target, limits, self._affinity)
-        self._pending = path.upstream.begin(self._request, wire, self)
+        path, outbound, route = self._path, self._outbound, self._line.route
+        self._request = request = route.request(outbound, self._affinity)
+        self._pending = path.upstream.begin(request, route.wire(outbound), self)
         if self._pending is None:
             return False
         self._flight = path.flights.announce(self._key)
@@ -239,7 +240,7 @@ class DirectExchange:
             self._pass_on(response, Private(response, refused))
             return
         self._note()
-        request = self._head.with_fields(outbound.fields)
+        request = self._line.head.with_fields(outbound.fields)
         plan = Plan(request, self._facts.asked, self._request, self._key, self._again, outbound.asked_for)
         verdict = path.flights.storing(plan, response)
         if is_coded:
@@ -264,9 +265,7 @@ class DirectExchange:
     def _describe(self) -> None:
         record = self._reply.record()
         record.reason, record.tag = Reason.URI_MISS, "TCP_MISS"
-        target = self._head.target
-        assert target is not None
-        record.hierarchy = f"HIER_DIRECT/{target.origin.host}"
+        record.hierarchy = self._line.route.hierarchy
 
     def _pass_on(self, response: FollowedResponse, verdict: Private) -> None:
         assert self._flight is not None

@@ -1,4 +1,4 @@
-"""What a client's fields become on the way to any origin, worked out once for equal fields."""
+"""What a client's request becomes on the way to its origin, worked out once for equal fields, and for equal targets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.engine.hop import HOP_FIELD
+from cacheproxy.engine.parts import Parts
 from cacheproxy.http.codings import upgraded_accept_encoding
 from cacheproxy.http.forwarding import outbound_request_fields
 from cacheproxy.http.message import FieldLine, Fields, RequestHead
 from cacheproxy.http.uri import TargetUri
-from cacheproxy.policy.rules import Timeouts
+from cacheproxy.policy.rules import placed, timeouts_for
 from cacheproxy.ports import Affinity, UpstreamRequest
 
 # What a client says in the field of our hops between workers is not for their eyes.
@@ -27,22 +28,39 @@ class Outbound:
     asked_for: tuple[str, ...]
     fields: Fields
     lines: tuple[FieldLine, ...]
-    wire: str
+    wire: bytes
 
-    def to(self, target: TargetUri, limits: Timeouts, affinity: Affinity) -> tuple[UpstreamRequest, bytes]:
-        """A GET of `target` with these fields, and its head as it is sent."""
+
+class Route:
+    """Where the GETs of one target go while `rules` are in force, worked out once."""
+
+    __slots__ = ("_host", "_limits", "_path", "_start", "hierarchy", "host", "is_plain", "origin", "rules")
+
+    def __init__(self, target: TargetUri, key: str, parts: Parts) -> None:
         authority = target.origin.authority
-        request = UpstreamRequest(
-            target.origin,
-            "GET",
-            target.path_and_query,
-            Fields((("Host", authority), *self.lines)),
-            limits.first_byte_s,
-            limits.idle_s,
-            affinity=affinity,
+        self.rules = parts.rules
+        self.origin = target.origin
+        self.host = target.origin.host
+        self.hierarchy = f"HIER_DIRECT/{self.host}"
+        """As the access log says it."""
+        place = placed(target, parts.rules, parts.caching.drop_query)
+        self.is_plain = target.origin.scheme == "http" and place.target is target and place.key == key
+        """Whether nothing in them needs the ordinary path."""
+        self._limits = timeouts_for(target, parts.rules, parts.timeouts)
+        self._path = target.path_and_query
+        self._host: tuple[FieldLine, ...] = (("Host", authority),)
+        self._start = f"GET {self._path} HTTP/1.1\r\nHost: {authority}\r\n".encode("latin-1")
+
+    def request(self, outbound: Outbound, affinity: Affinity) -> UpstreamRequest:
+        """A GET with these fields."""
+        limits, fields = self._limits, Fields(self._host + outbound.lines)
+        return UpstreamRequest(
+            self.origin, "GET", self._path, fields, limits.first_byte_s, limits.idle_s, affinity=affinity
         )
-        wire = f"GET {target.path_and_query} HTTP/1.1\r\nHost: {authority}\r\n{self.wire}"
-        return request, wire.encode("latin-1")
+
+    def wire(self, outbound: Outbound) -> bytes:
+        """Its head as it is sent."""
+        return self._start + outbound.wire
 
 
 def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str) -> Outbound:
@@ -54,5 +72,7 @@ def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str) -> Outbound:
     tail = Fields(outbound_request_fields(fields, "", via, (1, 1)).lines[1:])
     is_plain = facts.is_plain and _NEVER_PLAIN.isdisjoint(facts.received.names())
     asked_for = codings if value is not None else ()
-    facts.prepared = outbound = Outbound(is_plain, asked_for, fields, tail.lines, tail.wire() + "\r\n")
+    facts.prepared = outbound = Outbound(
+        is_plain, asked_for, fields, tail.lines, f"{tail.wire()}\r\n".encode("latin-1")
+    )
     return outbound

@@ -41,11 +41,19 @@ _NO_OPTIONS: frozenset[str] = frozenset()
 
 def connection_options(fields: Fields) -> frozenset[str]:
     """The lower-case options of every Connection line (and of Proxy-Connection, its old misspelling)."""
-    names = fields.names()
-    if "connection" not in names and "proxy-connection" not in names:
+    if not fields.named.has_connection:
         return _NO_OPTIONS
-    lines = (*fields.all("connection"), *fields.all("proxy-connection"))
-    return (_known_options if sum(map(len, lines)) <= _MEMO_LENGTH else _options)(lines)
+    lines = _connection_lines(fields)
+    return (_known_options if _are_short(lines) else _options)(lines)
+
+
+def _connection_lines(fields: Fields) -> tuple[str, ...]:
+    lines, more = fields.all("connection"), fields.all("proxy-connection")
+    return lines + more if more else lines
+
+
+def _are_short(lines: tuple[str, ...]) -> bool:
+    return sum(map(len, lines)) <= _MEMO_LENGTH
 
 
 def _options(lines: tuple[str, ...]) -> frozenset[str]:
@@ -54,34 +62,32 @@ def _options(lines: tuple[str, ...]) -> frozenset[str]:
 
 def end_to_end(fields: Fields) -> Fields:
     """The fields that go on to the next hop: neither hop-by-hop nor nominated by Connection."""
-    lookup = fields.names()
-    nominated: tuple[str, ...] = ()
-    if "connection" in lookup or "proxy-connection" in lookup:
-        nominated = (*fields.all("connection"), *fields.all("proxy-connection"))
-        if sum(map(len, nominated)) > _MEMO_LENGTH:
-            return fields.without(_staying(fields.distinct_names, connection_options(fields)))
-    drop = (
-        _staying_of(fields.distinct_names, nominated)
-        if len(lookup) <= _MEMO_NAMES and not fields.has_long_names
-        else _staying(fields.distinct_names, connection_options(fields))
-    )
-    return fields.without(drop) if drop else fields
+    names = fields.named
+    lines = _connection_lines(fields) if names.has_connection else ()
+    # Clients and origins have few sets of names, and say few things of their connections.
+    if lines in names.passing:
+        passing = names.passing[lines]
+    else:
+        drop = _staying(names.lower, connection_options(fields))
+        passing = names.without(drop) if drop else None
+        if not names.is_long and _are_short(lines):
+            if len(names.passing) >= _MAX_PASSING:
+                names.passing.clear()
+            names.passing[lines] = passing
+    if passing is None:
+        return fields
+    pick, rest = passing
+    return Fields(pick(fields.lines), rest)
 
 
 _MEMO_LENGTH = 256
 _known_options = lru_cache(maxsize=1024)(_options)
-_MEMO_NAMES = 40
+_MAX_PASSING = 16
 
 
 def _staying(names: tuple[str, ...], options: frozenset[str]) -> frozenset[str]:
     drop = HOP_BY_HOP | (frozenset(option for option in options if is_token(option)) - _NEVER_NOMINATED)
     return frozenset(name for name in names if is_hop_by_hop(name, drop))
-
-
-@lru_cache(4096)
-def _staying_of(names: tuple[str, ...], connection: tuple[str, ...]) -> frozenset[str]:
-    """The names among `names` that are not passed on. Clients and origins have few sets of names."""
-    return _staying(names, _options(connection))
 
 
 def is_hop_by_hop(name: str, drop: frozenset[str] = HOP_BY_HOP) -> bool:

@@ -9,6 +9,8 @@ from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.http.syntax import parse_digits
 
 MAX_LENGTH = 2**62
+# As many digits are a smaller number in any case.
+_SHORT_LENGTH = 18
 
 
 class Framing(NamedTuple):
@@ -68,17 +70,12 @@ def request_framing(head: RequestHead) -> Framing:
 
 def response_framing(status: int, method: str, fields: Fields, version: tuple[int, int]) -> Framing:
     """The framing of a final response to `method`. Raises SyntaxFault where it cannot be trusted."""
-    lengths = fields.all("content-length")
-    if (
-        len(lengths) == 1
-        and "transfer-encoding" not in fields
-        and method != "HEAD"
-        and status not in (204, 304)
-        and (number := parse_digits(lengths[0])) is not None
-        and number <= MAX_LENGTH
-    ):
-        # The usual case; below it would come to the same.
-        return Framing(number)
+    place = fields.named.sole_length
+    if place >= 0 and method != "HEAD" and status not in (204, 304):
+        digits = fields.lines[place][1]
+        if digits.isdigit() and digits.isascii() and len(digits) <= _SHORT_LENGTH:
+            # The usual case; below it would come to the same.
+            return Framing(int(digits))
     codings = fields.all("transfer-encoding")
     length = content_length(_equal_lengths_as_one(fields))
     if method == "HEAD" or status in (204, 304):

@@ -21,10 +21,13 @@ class Fields:
         self.lines: tuple[FieldLine, ...] = tuple(lines)
         self._names = names
 
+    @property
+    def named(self) -> Names:
+        """What is known of the names alone, shared by all fields with the same names in the same order."""
+        return self._names or self._named()
+
     def _named(self) -> Names:
-        names = self._names
-        if names is None:
-            names = self._names = names_of(tuple([name for name, _ in self.lines]))
+        self._names = names = names_of(tuple([name for name, _ in self.lines]))
         return names
 
     def all(self, name: str) -> tuple[str, ...]:
@@ -51,16 +54,6 @@ class Fields:
     def names(self) -> KeysView[str]:
         """The field names present, in lower case."""
         return (self._names or self._named()).at.keys()
-
-    @property
-    def distinct_names(self) -> tuple[str, ...]:
-        """The same as a tuple, in the order of their first lines."""
-        return (self._names or self._named()).lower
-
-    @property
-    def has_long_names(self) -> bool:
-        """Whether the names together are too long to be remembered."""
-        return (self._names or self._named()).is_long
 
     def __contains__(self, name: object) -> bool:
         return name in (self._names or self._named()).at
@@ -92,6 +85,10 @@ class Fields:
         if names is not None:
             names = names.plus(tuple([name for name, _ in lines]))
         return Fields(self.lines + lines, names)
+
+    def followed_by(self, more: Fields) -> Fields:
+        """These fields, and `more` behind them."""
+        return Fields(self.lines + more.lines, self.named.plus(more.named.as_sent))
 
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""
@@ -141,4 +138,5 @@ class ResponseHead(NamedTuple):
 
     def wire(self) -> bytes:
         """The head as sent: status line, fields, empty line."""
-        return f"HTTP/1.1 {self.status} {self.reason_phrase}\r\n{self.fields.wire()}\r\n".encode("latin-1")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.fields.lines])
+        return f"HTTP/1.1 {self.status} {self.reason_phrase}\r\n{lines}\r\n".encode("latin-1")

@@ -18,7 +18,17 @@ Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 class Names:
     """The names of field lines in order. Made by `names_of`: what has the same names in the same order shares it."""
 
-    __slots__ = ("_extended", "_reduced", "as_sent", "at", "is_long", "lower")
+    __slots__ = (
+        "_extended",
+        "_reduced",
+        "as_sent",
+        "at",
+        "has_connection",
+        "is_long",
+        "lower",
+        "passing",
+        "sole_length",
+    )
 
     def __init__(self, as_sent: tuple[str, ...]) -> None:
         self.as_sent = as_sent
@@ -32,6 +42,13 @@ class Names:
         """Each name once, in lower case."""
         self.is_long = sum(map(len, as_sent)) > _LONGEST
         """Whether they take too much to be remembered."""
+        lengths = at.get("content-length", ())
+        self.sole_length = lengths[0] if len(lengths) == 1 and "transfer-encoding" not in at else -1
+        """The place of Content-Length where nothing else frames the body; else -1."""
+        self.has_connection = "connection" in at or "proxy-connection" in at
+        """Whether a line says something of the connection."""
+        self.passing: dict[tuple[str, ...], tuple[Pick, Names] | None] = {}
+        """By what Connection says: which lines go on to the next hop; None: all. Filled by `forwarding`."""
         self._reduced: dict[frozenset[str], tuple[Pick, Names]] = {}
         self._extended: dict[tuple[str, ...], Names] = {}
 

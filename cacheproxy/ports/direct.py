@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from cacheproxy.errors import CacheproxyError
-from cacheproxy.http.message import ResponseHead
+from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.ports import Answer, Closable, ExchangeRecord, UpstreamRequest, UpstreamResponse
 from cacheproxy.ports.storage import Candidate
+
+
+class Line(Protocol):
+    """A request line that may come again: `head` is all of the request but its fields."""
+
+    head: RequestHead
+    key: str
+    route: Any
+    """What the engine keeps of where such requests go."""
 
 
 class BodySink(Protocol):

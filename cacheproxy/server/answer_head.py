@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cacheproxy.http.forwarding import connection_options
-from cacheproxy.http.message import FieldLine, RequestHead, ResponseHead
+from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
 from cacheproxy.ports import Answer
 
 
@@ -38,26 +38,27 @@ def framed_head(
     head: ResponseHead, length: int | None, request: RequestHead | None, *, may_keep_alive: bool
 ) -> WireHead:
     """The same for a body of `length` bytes that comes from elsewhere; None: its length is not known."""
-    method = request.method if request is not None else "GET"
-    version = request.version if request is not None else (1, 1)
+    fields = head.fields
+    names = fields.named
+    method, version = ("GET", (1, 1)) if request is None else (request.method, request.version)
+    if (
+        length is not None
+        and names.sole_length >= 0
+        and not names.has_connection
+        and may_keep_alive
+        and method != "HEAD"
+        and version == (1, 1)
+        and head.status not in (204, 304)
+        and fields.lines[names.sole_length][1] == str(length)
+    ):
+        # The usual case: nothing to change; below it would come to the same.
+        return WireHead(head.wire(), True, False, length, True)
     has_body = not (method == "HEAD" or head.status in (204, 304))
     chunked = has_body and length is None and version >= (1, 1)
     keep_alive = may_keep_alive and (not has_body or length is not None or chunked)
-    names = head.fields.names()
-    if (
-        keep_alive
-        and not chunked
-        and has_body
-        and version >= (1, 1)
-        and head.fields.all("content-length") == (str(length),)
-        and "connection" not in names
-        and "transfer-encoding" not in names
-    ):
-        # The usual case: nothing to change.
-        return WireHead(head.wire(), True, False, length, True)
     lines: list[FieldLine] = []
     is_length_written = False
-    for line in head.fields:
+    for line in fields:
         lower = line[0].lower()
         if lower == "content-length":
             if is_length_written or head.status in (204, 304) or (has_body and length is None):
@@ -76,7 +77,7 @@ def framed_head(
     elif version < (1, 1):
         lines.append(("Connection", "keep-alive"))
     return WireHead(
-        head.with_fields(type(head.fields)(lines)).wire(),
+        head.with_fields(Fields(lines)).wire(),
         has_body,
         chunked,
         length if has_body else 0,

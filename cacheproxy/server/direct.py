@@ -45,72 +45,63 @@ class Client(Protocol):
         """The request is in the inlet again; its exchange began at `started_at` (epoch), `since` (monotonic)."""
 
 
+class Replies:
+    """What the replies to all clients share; `hot` None: stored answers are not the hot path's."""
+
+    def __init__(self, hot: HotPath | None, start: DirectStart, clock: Clock, write_s: float) -> None:
+        self.hot = hot
+        self.start = start
+        self.clock = clock
+        self.write_s = write_s
+        self.cork = Cork()
+
+
 class DirectReply:
     """One request of one client. `is_over` once it has its answer, or has been left to the ordinary path."""
 
     __slots__ = (
         "_answer",
-        "_clock",
-        "_cork",
         "_data",
         "_exchange",
         "_framed",
-        "_has_begun",
-        "_hot",
         "_is_ended",
         "_owed",
         "_plain",
         "_record",
-        "_request",
+        "_replies",
         "_since",
-        "_started_at",
         "_timer",
         "_to",
         "_verdict",
-        "_write_s",
+        "has_begun",
         "is_over",
     )
 
-    def __init__(
-        self,
-        to: Client,
-        hot: HotPath | None,
-        plain: Plain,
-        data: bytes,
-        verdict: Verdict,
-        clock: Clock,
-        write_s: float,
-        cork: Cork,
-    ) -> None:
+    def __init__(self, replies: Replies, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> None:
+        self._replies = replies
         self._to = to
-        self._hot = hot
         self._plain = plain
         self._data = data
         self._verdict = verdict
-        self._clock = clock
-        self._write_s = write_s
-        self._cork = cork
+        self._since = replies.clock.monotonic()
         # The whole answer, until it is sent.
         self._answer: bytes | None = None
-        # Without its fields, which say nothing that the writing of an answer needs.
-        self._request = plain[0].head
-        self._started_at = clock.wall()
-        self._since = clock.monotonic()
         self._record: ExchangeRecord | None = None
         self._framed: WireHead | None = None
         self._exchange: DirectExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
         self._owed: int | None = None
-        self._has_begun = False
+        self.has_begun = False
+        """Whether something of the answer has been written."""
         self.is_over = False
 
-    def start(self, direct: DirectStart) -> bool:
+    def start(self) -> bool:
         """Begin; False where the request is for the ordinary path."""
         line, facts, _ = self._plain
         to = self._to
         to.inlet.hold()
-        self._exchange = direct.begin(self._request, line.key, facts, self.affinity, self)
+        self._exchange = self._replies.start.begin(line, facts, self.affinity, self)
         if self._exchange is None:
             to.inlet.let_go()
         return self._exchange is not None
@@ -132,32 +123,29 @@ class DirectReply:
         """Whether there still is a client."""
         return not self.is_over
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether something of the answer has been written."""
-        return self._has_begun
-
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say."""
         if self._record is None:
-            self._record = self._to.begin("GET", self._plain[0].key, (self._started_at, self._since))
+            self._record = self._to.begin("GET", self._plain[0].key, self._began())
         return self._record
+
+    def _began(self) -> tuple[float, float]:
+        clock = self._replies.clock
+        return clock.wall() - (clock.monotonic() - self._since), self._since
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer from what was found on disk, as for a memory hit."""
         line, facts, is_known = self._plain
-        elapsed_s = self._clock.monotonic() - self._since
-        self._has_begun = True
-        if (
-            self._hot is None
-            or self._to.outlet.is_paused
-            or not self._hot.answer_from(
+        replies = self._replies
+        elapsed_s = replies.clock.monotonic() - self._since
+        self.has_begun = (
+            replies.hot is not None
+            and not self._to.outlet.is_paused
+            and replies.hot.answer_from(
                 found, line, facts, self._verdict, self, is_known=is_known, elapsed_s=elapsed_s
             )
-        ):
-            self._has_begun = False
-            return False
-        return True
+        )
+        return self.has_begun
 
     def write_hot(self, head: bytes, body: bytes) -> int:
         """Send a stored answer that the hot path will count; how many bytes it is."""
@@ -167,7 +155,7 @@ class DirectReply:
         self._exchange = None
         self._is_ended = True
         self._answer = answer
-        self._cork.add(self)
+        self._replies.cork.add(self)
         return answer
 
     def uncork(self) -> None:
@@ -180,7 +168,7 @@ class DirectReply:
     def ordinary(self, begun: Closable | None) -> None:
         """Leave the request to the connection's task."""
         self.is_over = True
-        self._to.left_to_task(begun, self._started_at, self._since)
+        self._to.left_to_task(begun, *self._began())
         self._to.inlet.release(self._data)
 
     def interim(self, head: ResponseHead) -> None:
@@ -192,18 +180,18 @@ class DirectReply:
         """The whole answer."""
         if answer.must_close:
             self._to.inlet.stop()
-        head = wire_head(answer, self._request, may_keep_alive=self._to.inlet.may_go_on)
+        head = wire_head(answer, self._plain[0].head, may_keep_alive=self._to.inlet.may_go_on)
         self._describe(answer.head)
-        self._has_begun = True
+        self.has_begun = True
         self._to.outlet.count(self._send_soon(head.data + answer.content if head.has_body else head.data))
 
     def open(self, head: ResponseHead, length: int | None) -> None:
         """The answer's head."""
         # What the client says of its connection allowed the direct path.
         keep = self._to.inlet.may_go_on
-        self._framed = framed = framed_head(head, length, self._request, may_keep_alive=keep)
+        self._framed = framed = framed_head(head, length, self._plain[0].head, may_keep_alive=keep)
         self._describe(head)
-        self._has_begun = True
+        self.has_begun = True
         self._to.outlet.write(framed.data)
         self._to.outlet.midway(framed.has_body)
         self._owed = length
@@ -281,7 +269,7 @@ class DirectReply:
 
     def _watch(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._write_s, self._stuck)
+            self._timer = asyncio.get_running_loop().call_later(self._replies.write_s, self._stuck)
 
     def _stuck(self) -> None:
         self._timer = None
@@ -320,17 +308,10 @@ class DirectReplies(Protocol):
         """The reply under way to the request `data`; None where that is for the ordinary path."""
 
 
-class ClientReplies:
+class ClientReplies(Replies):
     """Begins replies to clients."""
-
-    def __init__(self, hot: HotPath, start: DirectStart, clock: Clock, write_s: float) -> None:
-        self._hot = hot
-        self._start = start
-        self._clock = clock
-        self._write_s = write_s
-        self._cork = Cork()
 
     def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
         """As `DirectReplies.begin`."""
-        reply = DirectReply(to, self._hot, plain, data, verdict, self._clock, self._write_s, self._cork)
-        return reply if reply.start(self._start) else None
+        reply = DirectReply(self, to, plain, data, verdict)
+        return reply if reply.start() else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from cacheproxy.caching.facts import FieldFacts
-from cacheproxy.cork import Cork
 from cacheproxy.engine.hop import HOP_FIELD, OwnersEnd
 from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone
@@ -16,7 +15,7 @@ from cacheproxy.http.codings import content_codings
 from cacheproxy.http.dates import format_date
 from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, Exchange
-from cacheproxy.server.direct import Client, DirectReply
+from cacheproxy.server.direct import Client, DirectReply, Replies
 from cacheproxy.server.failures import answer_to, kind_of, status_of
 from cacheproxy.server.hot_path import Plain, Verdict, choose_variant
 from cacheproxy.server.hot_ports import DirectStart, HotStore
@@ -107,21 +106,10 @@ class HopReply(DirectReply):
 
     __slots__ = ("_end", "_own", "_store")
 
-    def __init__(
-        self,
-        to: Client,
-        plain: Plain,
-        data: bytes,
-        verdict: Verdict,
-        clock: Clock,
-        write_s: float,
-        cork: Cork,
-        end: OwnersEnd,
-        store: HotStore,
-    ) -> None:
-        super().__init__(to, None, plain, data, verdict, clock, write_s, cork)
-        self._end = end
-        self._store = store
+    def __init__(self, replies: HopReplies, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> None:
+        super().__init__(replies, to, plain, data, verdict)
+        self._end = replies.end
+        self._store = replies.store
         # Nothing of a client's may stay with a connection that serves others next (RFC 4559).
         self._own = Affinity()
 
@@ -130,11 +118,11 @@ class HopReply(DirectReply):
         """The upstream connections that are this request's alone."""
         return self._own
 
-    def start(self, direct: DirectStart) -> bool:
+    def start(self) -> bool:
         """Answer from memory, or begin; False where the request is for the ordinary path."""
         found = self._store.find(self._plain[0].key)
         if not found:
-            return super().start(direct)
+            return super().start()
         self._to.inlet.hold()
         if self.from_store(found):
             return True
@@ -152,7 +140,7 @@ class HopReply(DirectReply):
         stored = candidate.stored
         if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
             return False
-        done = self._store.answer(candidate, line.head.with_fields(facts.fields), self._clock.wall())
+        done = self._store.answer(candidate, line.head.with_fields(facts.fields), self._replies.clock.wall())
         if done is None:
             return False
         answer, found_out = done
@@ -180,22 +168,17 @@ class HopReply(DirectReply):
         self._own.close()
 
 
-class HopReplies:
+class HopReplies(Replies):
     """Begins replies to another worker's requests."""
 
     def __init__(
         self, start: DirectStart, store: HotStore, end: OwnersEnd, clock: Clock, write_s: float
     ) -> None:
-        self._start = start
-        self._store = store
-        self._end = end
-        self._clock = clock
-        self._write_s = write_s
-        self._cork = Cork()
+        super().__init__(None, start, clock, write_s)
+        self.store = store
+        self.end = end
 
     def begin(self, to: Client, plain: Plain, data: bytes, verdict: Verdict) -> DirectReply | None:
         """As `DirectReplies.begin`."""
-        reply = HopReply(
-            to, plain, data, verdict, self._clock, self._write_s, self._cork, self._end, self._store
-        )
-        return reply if reply.start(self._start) else None
+        reply = HopReply(self, to, plain, data, verdict)
+        return reply if reply.start() else None

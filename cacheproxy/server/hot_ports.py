@@ -11,7 +11,7 @@ from cacheproxy.http.cache_control import RequestDirectives
 from cacheproxy.http.message import RequestHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Affinity, Answer, Candidate, ExchangeRecord
-from cacheproxy.ports.direct import DirectExchange, Reply
+from cacheproxy.ports.direct import DirectExchange, Line, Reply
 
 Repetition = tuple[Any, str, float, int, float]
 """What `HotRecorder.prepare` made; the client; when it ended, in epoch seconds; bytes sent; seconds it took."""
@@ -77,10 +77,8 @@ class HotStore(Protocol):
 class DirectStart(Protocol):
     """The engine's end of the direct path."""
 
-    def begin(
-        self, head: RequestHead, key: str, facts: FieldFacts, affinity: Affinity, reply: Reply
-    ) -> DirectExchange | None:
-        """Take on the GET of `head`, whose fields `facts` has, and which is not in memory.
+    def begin(self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply) -> DirectExchange | None:
+        """Take on the GET of `line`, whose fields `facts` has, and for which the hot path has found nothing.
 
         None where it is for the ordinary path.
         """

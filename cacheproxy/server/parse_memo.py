@@ -7,7 +7,7 @@ that its bytes decide. It learns only from whole requests without a body that th
 from __future__ import annotations
 
 from array import array
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cacheproxy.caching.facts import FieldFacts, says_nothing
 from cacheproxy.caching.key import cache_key
@@ -46,7 +46,7 @@ V = TypeVar("V")
 class LineFacts:
     """A request line `GET|HEAD absolute-form HTTP/1.1`: its head, which has no fields, and the cache key."""
 
-    __slots__ = ("head", "is_get", "key", "origin", "ready")
+    __slots__ = ("head", "is_get", "key", "origin", "ready", "route")
 
     def __init__(self, head: RequestHead) -> None:
         assert head.target is not None
@@ -56,6 +56,8 @@ class LineFacts:
         self.is_get = head.method == "GET"
         self.ready: Prebuilt | None = None
         """The last answer of the hot path, which knows whether it still is one."""
+        self.route: Any = None
+        """What the engine keeps of where such requests go."""
 
 
 class BoundedMemo(Generic[V]):

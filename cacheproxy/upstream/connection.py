@@ -103,8 +103,7 @@ class OriginConnection(asyncio.Protocol):
             if sink is not None and parser.is_idle and not self._events and isinstance(events[0], Final):
                 final = events[0]
                 self._judge_persistence(final.head)
-                pieces = [event.piece for event in events if isinstance(event, Data)]
-                sink.whole(final, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                sink.whole(final, b"".join([event.piece for event in events if isinstance(event, Data)]))
                 return
             self._events.extend(events)
             for event in events:

@@ -88,10 +88,15 @@ class ResponseParser:
         if not self._buffer and (end := data.find(b"\r\n\r\n")) != -1 and end <= RESPONSE_LIMITS.head_bytes:
             # The usual case: the head is here at once, and nothing needs to be kept.
             event = self._head(data[:end])
-            events.append(event)
             data = data[end + 4 :]
             if isinstance(event, Final):
+                if event.framing.length == len(data):
+                    # And so is the body, to the last byte.
+                    self.is_idle, self.has_surplus = True, False
+                    return [event, Data(data), _END] if data else [event, _END]
+                events.append(event)
                 return self._after_head(event, data, events)
+            events.append(event)
         self._buffer += data
         while True:
             end = self._buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))

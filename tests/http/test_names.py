@@ -28,7 +28,7 @@ def test_fields_made_from_fields_are_those_of_their_lines(
             lines = [line for line in lines if line[0].lower() not in step]
         assert list(fields) == lines
         fresh = Fields(lines)
-        assert list(fields.names()) == list(fresh.names()) == list(fields.distinct_names)
+        assert list(fields.names()) == list(fresh.names()) == list(fields.named.lower)
         for name in "abcd":
             values = tuple(value for key, value in lines if key.lower() == name)
             assert fields.all(name) == values
