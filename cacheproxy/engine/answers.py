@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import SetCookie
@@ -10,8 +11,9 @@ from cacheproxy.caching.reuse import remaining_lifetime
 from cacheproxy.caching.storing import COOKIE_FIELDS
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.dates import format_date
-from cacheproxy.http.forwarding import end_to_end
+from cacheproxy.http.forwarding import connection_lines, passing_on
 from cacheproxy.http.message import FieldLine, Fields, ResponseHead
+from cacheproxy.http.names import Names, Pick
 from cacheproxy.http.status_fields import cache_status
 from cacheproxy.reasons import Reason, fwd_word
 
@@ -25,25 +27,54 @@ def forwarded_head(
     parts: Parts, head: ResponseHead, reason: Reason, stored: Reason | None, *, collapsed: bool = False
 ) -> ResponseHead:
     """The head of a response passed on from upstream. `stored` is the storing decision's reason."""
-    fields = end_to_end(head.fields)
-    if "date" not in fields:
+    fields = head.fields
+    names, lines = fields.named, connection_lines(fields)
+    is_short = not names.is_long and (not lines or (len(lines) == 1 and len(lines[0]) <= _SHORT))
+    added = (_known_added if is_short else _added)(
+        names, lines, parts.via, head.version, head.status, reason, stored, collapsed
+    )
+    staying = fields.lines if added.pick is None else added.pick(fields.lines)
+    if added.lacks_date:
         # RFC 9110 §6.6.1: a recipient with a clock adds the Date that the origin left out.
-        fields = fields.plus(("Date", format_date(parts.clock.wall())))
-    added = _added(parts.via, head.version, head.status, reason, stored, collapsed)
-    return ResponseHead(head.status, head.reason_phrase, fields.followed_by(added))
+        staying = (*staying, ("Date", format_date(parts.clock.wall())))
+    return ResponseHead(head.status, head.reason_phrase, Fields(staying + added.lines, added.names))
 
 
-@lru_cache(1024)
+class _Added(NamedTuple):
+    """What the proxy makes of the fields of all responses alike: those that `pick` takes (None: all), and `lines`."""
+
+    pick: Pick | None
+    lacks_date: bool
+    lines: tuple[FieldLine, ...]
+    names: Names
+
+
 def _added(
-    via: str, version: tuple[int, int], status: int, reason: Reason, stored: Reason | None, collapsed: bool
-) -> Fields:
+    names: Names,
+    connection: tuple[str, ...],
+    via: str,
+    version: tuple[int, int],
+    status: int,
+    reason: Reason,
+    stored: Reason | None,
+    collapsed: bool,
+) -> _Added:
     word = fwd_word(reason)
     detail = None if stored in (None, Reason.STORED) else str(stored)
     if detail is None and str(reason) != word:
         detail = str(reason)
     is_stored = stored is Reason.STORED
     said = cache_status(fwd=word, fwd_status=status, stored=is_stored, collapsed=collapsed, detail=detail)
-    return Fields((("Via", _via(via, version)), ("Cache-Status", said)))
+    passing = passing_on(names, connection)
+    pick, staying = (None, names) if passing is None else passing
+    lacks_date = "date" not in staying.at
+    more = ("Date",) if lacks_date else ()
+    lines = (("Via", _via(via, version)), ("Cache-Status", said))
+    return _Added(pick, lacks_date, lines, staying.plus((*more, "Via", "Cache-Status")))
+
+
+_SHORT = 256
+_known_added = lru_cache(2048)(_added)
 
 
 def stored_fields(

@@ -202,7 +202,7 @@ async def decoded(
     """
     head = answer.head.with_fields(decoded_fields(answer.head.fields))
     if not has_body or head.status == 304 or (answer.stream is None and not answer.content):
-        return Answer(head, must_close=answer.must_close, extra=answer.extra)
+        return Answer(head, must_close=answer.must_close)
     source = answer.stream if answer.stream is not None else _once(answer.content)
     stream = DecodedStream(source, coding, max_bytes, on_damage)
     if not (head.fields.get("content-type") or "").lower().startswith(_EVENTS):
@@ -211,4 +211,4 @@ async def decoded(
         except BaseException:
             await stream.aclose()
             raise
-    return Answer(head, stream=stream, must_close=answer.must_close, extra=answer.extra)
+    return Answer(head, stream=stream, must_close=answer.must_close)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from cacheproxy.caching import storing
 from cacheproxy.caching.facts import FieldFacts
@@ -103,7 +102,6 @@ class DirectExchange:
         "_path",
         "_pending",
         "_reply",
-        "_request",
         "_response",
     )
 
@@ -130,7 +128,6 @@ class DirectExchange:
         self._awaited: Flight | None = None
         # What that came to, where it failed.
         self._error: CacheproxyError | None = None
-        self._request: UpstreamRequest
         self._is_closed = False
         self._is_noted = False
 
@@ -197,9 +194,9 @@ class DirectExchange:
     # the origin
 
     def _fetch(self) -> bool:
-        path, outbound, route = self._path, self._outbound, self._line.route
-        self._request = request = route.request(outbound, self._affinity)
-        self._pending = path.upstream.begin(request, route.wire(outbound), self)
+        path, route = self._path, self._line.route
+        wire = route.wire(self._outbound)
+        self._pending = path.upstream.begin(route.origin, route.limits, wire, self, self._affinity)
         if self._pending is None:
             return False
         self._flight = path.flights.announce(self._key)
@@ -241,7 +238,7 @@ class DirectExchange:
             return
         self._note()
         request = self._line.head.with_fields(outbound.fields)
-        plan = Plan(request, self._facts.asked, self._request, self._key, self._again, outbound.asked_for)
+        plan = Plan(request, self._facts.asked, self._again(), self._key, self._again, outbound.asked_for)
         verdict = path.flights.storing(plan, response)
         if is_coded:
             # It may have to be undone for this client.
@@ -260,7 +257,8 @@ class DirectExchange:
             self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
 
     def _again(self) -> UpstreamRequest:
-        return replace(self._request)
+        request: UpstreamRequest = self._line.route.request(self._outbound, self._affinity)
+        return request
 
     def _describe(self) -> None:
         record = self._reply.record()

@@ -15,6 +15,7 @@ from cacheproxy.engine.parts import Parts
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.message import RequestHead, ResponseHead
+from cacheproxy.policy.rules import Timeouts
 from cacheproxy.ports import Answer, Closable, UpstreamRequest
 from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Reply
 
@@ -80,7 +81,9 @@ class DirectHop:
 
     def ask(self, siblings: DirectUpstream, request: UpstreamRequest, wire: bytes) -> bool:
         """Send the request; False, and nothing done, where no connection is idle."""
-        self._pending = siblings.begin(request, wire, self)
+        self._pending = siblings.begin(
+            request.origin, Timeouts(request.first_byte_s, request.idle_s), wire, self, None
+        )
         return self._pending is not None
 
     # the owner

@@ -34,7 +34,7 @@ class Outbound:
 class Route:
     """Where the GETs of one target go while `rules` are in force, worked out once."""
 
-    __slots__ = ("_host", "_limits", "_path", "_start", "hierarchy", "host", "is_plain", "origin", "rules")
+    __slots__ = ("_start", "_target", "hierarchy", "host", "is_plain", "limits", "origin", "rules")
 
     def __init__(self, target: TargetUri, key: str, parts: Parts) -> None:
         authority = target.origin.authority
@@ -46,21 +46,27 @@ class Route:
         place = placed(target, parts.rules, parts.caching.drop_query)
         self.is_plain = target.origin.scheme == "http" and place.target is target and place.key == key
         """Whether nothing in them needs the ordinary path."""
-        self._limits = timeouts_for(target, parts.rules, parts.timeouts)
-        self._path = target.path_and_query
-        self._host: tuple[FieldLine, ...] = (("Host", authority),)
-        self._start = f"GET {self._path} HTTP/1.1\r\nHost: {authority}\r\n".encode("latin-1")
-
-    def request(self, outbound: Outbound, affinity: Affinity) -> UpstreamRequest:
-        """A GET with these fields."""
-        limits, fields = self._limits, Fields(self._host + outbound.lines)
-        return UpstreamRequest(
-            self.origin, "GET", self._path, fields, limits.first_byte_s, limits.idle_s, affinity=affinity
-        )
+        self.limits = timeouts_for(target, parts.rules, parts.timeouts)
+        self._target = target
+        self._start = f"GET {target.path_and_query} HTTP/1.1\r\nHost: {authority}\r\n".encode("latin-1")
 
     def wire(self, outbound: Outbound) -> bytes:
-        """Its head as it is sent."""
+        """The head of a GET with these fields."""
         return self._start + outbound.wire
+
+    def request(self, outbound: Outbound, affinity: Affinity) -> UpstreamRequest:
+        """The same as a value."""
+        target, limits = self._target, self.limits
+        fields = Fields((("Host", target.origin.authority), *outbound.lines))
+        return UpstreamRequest(
+            target.origin,
+            "GET",
+            target.path_and_query,
+            fields,
+            limits.first_byte_s,
+            limits.idle_s,
+            affinity=affinity,
+        )
 
 
 def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str) -> Outbound:

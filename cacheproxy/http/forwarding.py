@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from cacheproxy.errors import ClientError
 from cacheproxy.http.message import FieldLine, Fields
+from cacheproxy.http.names import Names, Pick
 from cacheproxy.http.syntax import is_token, parse_digits, split_list
 
 HOP_BY_HOP = frozenset(
@@ -41,19 +42,21 @@ _NO_OPTIONS: frozenset[str] = frozenset()
 
 def connection_options(fields: Fields) -> frozenset[str]:
     """The lower-case options of every Connection line (and of Proxy-Connection, its old misspelling)."""
-    if not fields.named.has_connection:
+    lines = connection_lines(fields)
+    if not lines:
         return _NO_OPTIONS
-    lines = _connection_lines(fields)
-    return (_known_options if _are_short(lines) else _options)(lines)
+    is_short = len(lines) == 1 and len(lines[0]) <= _MEMO_LENGTH
+    return (_known_options if is_short else _options)(lines)
 
 
-def _connection_lines(fields: Fields) -> tuple[str, ...]:
-    lines, more = fields.all("connection"), fields.all("proxy-connection")
-    return lines + more if more else lines
-
-
-def _are_short(lines: tuple[str, ...]) -> bool:
-    return sum(map(len, lines)) <= _MEMO_LENGTH
+def connection_lines(fields: Fields) -> tuple[str, ...]:
+    """The values of the Connection lines, and those of Proxy-Connection."""
+    names = fields.named
+    if not names.has_connection:
+        return ()
+    if names.sole_connection >= 0:
+        return (fields.lines[names.sole_connection][1],)
+    return fields.all("connection") + fields.all("proxy-connection")
 
 
 def _options(lines: tuple[str, ...]) -> frozenset[str]:
@@ -62,22 +65,25 @@ def _options(lines: tuple[str, ...]) -> frozenset[str]:
 
 def end_to_end(fields: Fields) -> Fields:
     """The fields that go on to the next hop: neither hop-by-hop nor nominated by Connection."""
-    names = fields.named
-    lines = _connection_lines(fields) if names.has_connection else ()
-    # Clients and origins have few sets of names, and say few things of their connections.
-    if lines in names.passing:
-        passing = names.passing[lines]
-    else:
-        drop = _staying(names.lower, connection_options(fields))
-        passing = names.without(drop) if drop else None
-        if not names.is_long and _are_short(lines):
-            if len(names.passing) >= _MAX_PASSING:
-                names.passing.clear()
-            names.passing[lines] = passing
+    passing = passing_on(fields.named, connection_lines(fields))
     if passing is None:
         return fields
     pick, rest = passing
     return Fields(pick(fields.lines), rest)
+
+
+def passing_on(names: Names, lines: tuple[str, ...]) -> tuple[Pick, Names] | None:
+    """Which fields with these names go on, by the `connection_lines`, and their names; None: all."""
+    # Clients and origins have few sets of names, and say few things of their connections.
+    if lines in names.passing:
+        return names.passing[lines]
+    drop = _staying(names.lower, _options(lines))
+    passing = names.without(drop) if drop else None
+    if not names.is_long and sum(map(len, lines)) <= _MEMO_LENGTH:
+        if len(names.passing) >= _MAX_PASSING:
+            names.passing.clear()
+        names.passing[lines] = passing
+    return passing
 
 
 _MEMO_LENGTH = 256

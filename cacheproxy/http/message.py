@@ -86,10 +86,6 @@ class Fields:
             names = names.plus(tuple([name for name, _ in lines]))
         return Fields(self.lines + lines, names)
 
-    def followed_by(self, more: Fields) -> Fields:
-        """These fields, and `more` behind them."""
-        return Fields(self.lines + more.lines, self.named.plus(more.named.as_sent))
-
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""
         lower = name.lower()

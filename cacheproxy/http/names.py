@@ -27,6 +27,7 @@ class Names:
         "is_long",
         "lower",
         "passing",
+        "sole_connection",
         "sole_length",
     )
 
@@ -47,6 +48,9 @@ class Names:
         """The place of Content-Length where nothing else frames the body; else -1."""
         self.has_connection = "connection" in at or "proxy-connection" in at
         """Whether a line says something of the connection."""
+        connections = at.get("connection", ())
+        self.sole_connection = connections[0] if len(connections) == 1 and "proxy-connection" not in at else -1
+        """The place of Connection where no other line says anything of it; else -1."""
         self.passing: dict[tuple[str, ...], tuple[Pick, Names] | None] = {}
         """By what Connection says: which lines go on to the next hop; None: all. Filled by `forwarding`."""
         self._reduced: dict[frozenset[str], tuple[Pick, Names]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from cacheproxy.caching.entry import Timing
@@ -200,7 +200,6 @@ class Answer:
     stream: AsyncIterator[bytes] | None = None
     length: int | None = None
     must_close: bool = False
-    extra: Fields = field(default_factory=Fields)
 
 
 __all__ = [

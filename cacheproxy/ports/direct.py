@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.message import RequestHead, ResponseHead
-from cacheproxy.ports import Answer, Closable, ExchangeRecord, UpstreamRequest, UpstreamResponse
+from cacheproxy.http.uri import Origin
+from cacheproxy.policy.rules import Timeouts
+from cacheproxy.ports import Affinity, Answer, Closable, ExchangeRecord, UpstreamResponse
 from cacheproxy.ports.storage import Candidate
 
 
@@ -59,8 +61,10 @@ class ResponseSink(BodySink, Protocol):
 class DirectUpstream(Protocol):
     """The way to the origins for a GET that waits for nothing."""
 
-    def begin(self, request: UpstreamRequest, head: bytes, sink: ResponseSink) -> Closable | None:
-        """Send `head` on an idle connection; None where there is none."""
+    def begin(
+        self, origin: Origin, limits: Timeouts, head: bytes, sink: ResponseSink, affinity: Affinity | None
+    ) -> Closable | None:
+        """Send `head` on an idle connection to `origin`; None where there is none."""
 
 
 class Reply(Protocol):

@@ -8,6 +8,8 @@ from cacheproxy.caching.entry import Timing
 from cacheproxy.cork import Cork
 from cacheproxy.errors import StaleConnection
 from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.http.uri import Origin
+from cacheproxy.policy.rules import Timeouts
 from cacheproxy.ports import Affinity, Clock, UpstreamRequest
 from cacheproxy.ports.direct import ResponseSink
 from cacheproxy.tasks import TaskGroup
@@ -15,7 +17,7 @@ from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.deadlines import Deadlines
 from cacheproxy.upstream.direct import DirectFetch
 from cacheproxy.upstream.pool import Pool
-from cacheproxy.upstream.response import OriginResponse, WholeResponse, no_response
+from cacheproxy.upstream.response import Asked, OriginResponse, WholeResponse, no_response
 from cacheproxy.upstream.response_parser import Final, Interim
 
 # RFC 9110 §9.2.2; a body makes even these unrepeatable, for it is read once.
@@ -103,29 +105,30 @@ class Client:
                 sender.cancel()
             self.drop(connection, request.affinity)
             if isinstance(error, TimeoutError):
-                raise no_response(request) from None
+                raise no_response(request.origin.host, request.first_byte_s) from None
             raise
         assert isinstance(event, Final)
-        return self.responded(connection, request, event, request_time, sender)
+        asked = Asked(request.origin.host, request.idle_s, request.affinity, request.method == "HEAD")
+        return self.responded(connection, asked, event, request_time, sender)
 
     def responded(
         self,
         connection: OriginConnection,
-        request: UpstreamRequest,
+        asked: Asked,
         final: Final,
         request_time: float,
         sender: asyncio.Task[None] | None = None,
     ) -> OriginResponse:
-        """The response to `request` whose head has come just now over `connection`."""
+        """The response whose head has come just now over `connection`."""
         if _starts_connection_auth(final.head):
-            self._pin(connection, request.affinity)
+            self._pin(connection, asked.affinity)
         timing = Timing(request_time, self._clock.wall())
-        return OriginResponse(connection, self, request, final.head, final.framing, timing, sender)
+        return OriginResponse(connection, self, asked, final.head, final.framing, timing, sender)
 
     def whole(
         self,
         connection: OriginConnection,
-        request: UpstreamRequest,
+        affinity: Affinity | None,
         final: Final,
         content: bytes,
         request_time: float,
@@ -133,20 +136,22 @@ class Client:
         """The response to a GET that has come at once to its end."""
         head = final.head
         if head.status == 401 and _starts_connection_auth(head):
-            self._pin(connection, request.affinity)
+            self._pin(connection, affinity)
         response = WholeResponse(connection, final, content, request_time, self._clock.wall())
-        self.done(connection, request.affinity)
+        self.done(connection, affinity)
         return response
 
-    def begin(self, request: UpstreamRequest, head: bytes, sink: ResponseSink) -> DirectFetch | None:
+    def begin(
+        self, origin: Origin, limits: Timeouts, head: bytes, sink: ResponseSink, affinity: Affinity | None
+    ) -> DirectFetch | None:
         """Send a GET, whose head is `head`, on an idle connection; `sink` hears of the response without a task.
 
         None where there is no such connection: `fetch` makes one. A stale connection is the sink's to know.
         """
-        connection = self._pool.take(request.origin)
+        connection = self._pool.take(origin)
         if connection is None:
             return None
-        return DirectFetch(self, connection, request, head, sink, self._clock.wall())
+        return DirectFetch(self, connection, limits, head, sink, affinity, self._clock.wall())
 
     @staticmethod
     def _pin(connection: OriginConnection, affinity: Affinity | None) -> None:

@@ -239,6 +239,19 @@ class OriginConnection(asyncio.Protocol):
         self._parser.start(method)
         transport.write(head)
 
+    def ask(self, head: bytes) -> bool:
+        """Send the head of a GET; False, and nothing sent, where the connection must not be used again."""
+        transport, parser = self._transport, self._parser
+        if self.is_closed or transport is None or parser.has_surplus or self._failure is not None:
+            return False
+        if transport.is_closing() or not self.is_quiet:
+            return False
+        self.exchanges += 1
+        self._may_persist = self._request_sent = True
+        parser.start("GET")
+        transport.write(head)
+        return True
+
     async def send_body(self, request: UpstreamRequest, progressed: Callable[[], None]) -> None:
         """Pass the client's body on with back-pressure; `progressed` is called for each piece."""
         body = request.body

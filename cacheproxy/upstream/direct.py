@@ -6,11 +6,12 @@ from typing import Protocol
 
 from cacheproxy.cork import Cork
 from cacheproxy.errors import ClientGone, StaleConnection, UpstreamError
-from cacheproxy.ports import UpstreamRequest
+from cacheproxy.policy.rules import Timeouts
+from cacheproxy.ports import Affinity
 from cacheproxy.ports.direct import ResponseSink
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
-from cacheproxy.upstream.response import OriginResponse, Owner, WholeResponse, no_response
+from cacheproxy.upstream.response import Asked, OriginResponse, Owner, WholeResponse, no_response
 from cacheproxy.upstream.response_parser import Final, Interim
 
 
@@ -18,14 +19,14 @@ class _Owner(Owner, Protocol):
     cork: Cork
 
     def responded(
-        self, connection: OriginConnection, request: UpstreamRequest, final: Final, request_time: float
+        self, connection: OriginConnection, asked: Asked, final: Final, request_time: float
     ) -> OriginResponse:
         """The response whose head has come."""
 
     def whole(
         self,
         connection: OriginConnection,
-        request: UpstreamRequest,
+        affinity: Affinity | None,
         final: Final,
         content: bytes,
         request_time: float,
@@ -36,24 +37,26 @@ class _Owner(Owner, Protocol):
 class DirectFetch:
     """From the request to the final head; then the response has a life of its own."""
 
-    __slots__ = ("_connection", "_head", "_owner", "_request", "_request_time", "_sink")
+    __slots__ = ("_affinity", "_connection", "_head", "_limits", "_owner", "_request_time", "_sink")
 
     def __init__(
         self,
         owner: _Owner,
         connection: OriginConnection,
-        request: UpstreamRequest,
+        limits: Timeouts,
         head: bytes,
         sink: ResponseSink,
+        affinity: Affinity | None,
         request_time: float,
     ) -> None:
         self._owner = owner
         self._connection: OriginConnection | None = connection
-        self._request = request
+        self._limits = limits
         self._head = head
         self._sink = sink
+        self._affinity = affinity
         self._request_time = request_time
-        owner.deadlines.set(self, request.first_byte_s)
+        owner.deadlines.set(self, limits.first_byte_s)
         owner.cork.add(self)
 
     def uncork(self) -> None:
@@ -61,22 +64,19 @@ class DirectFetch:
         connection = self._connection
         if connection is None:
             return
-        if connection.is_usable and connection.is_quiet:
-            connection.listener = self._heard
-            connection.whole_sink = self
-            connection.send_head("GET", self._head, is_whole=True)
-        else:
+        connection.listener = self._heard
+        connection.whole_sink = self
+        if not connection.ask(self._head):
             # Whatever has come belongs to no request (RFC 9112 §9.2, §9.3.1).
             self.close()
             why = "the idle connection has ended"
-            self._sink.failed(StaleConnection(Reason.CONNECTION_TERMINATED, self._request.origin.host, why))
+            self._sink.failed(StaleConnection(Reason.CONNECTION_TERMINATED, connection.origin.host, why))
 
     def whole(self, final: Final, content: bytes) -> None:
         """The whole response has come at once."""
         connection = self._leave()
         assert connection is not None
-        response = self._owner.whole(connection, self._request, final, content, self._request_time)
-        self._sink.responded(response)
+        self._sink.responded(self._owner.whole(connection, self._affinity, final, content, self._request_time))
 
     def _heard(self) -> None:
         connection = self._connection
@@ -85,7 +85,8 @@ class DirectFetch:
             while (event := connection.take_event()) is not None:
                 if isinstance(event, Final):
                     self._leave()
-                    response = self._owner.responded(connection, self._request, event, self._request_time)
+                    asked = Asked(connection.origin.host, self._limits.idle_s, self._affinity)
+                    response = self._owner.responded(connection, asked, event, self._request_time)
                     self._sink.responded(response)
                     return
                 if isinstance(event, Interim):
@@ -105,11 +106,13 @@ class DirectFetch:
 
     def overdue(self) -> None:
         """No head came in time."""
+        connection = self._connection
+        assert connection is not None
         self.close()
-        self._sink.failed(no_response(self._request))
+        self._sink.failed(no_response(connection.origin.host, self._limits.first_byte_s))
 
     def close(self) -> None:
         """Give up: the connection is closed, the sink hears nothing more."""
         connection = self._leave()
         if connection is not None:
-            self._owner.drop(connection, self._request.affinity)
+            self._owner.drop(connection, self._affinity)

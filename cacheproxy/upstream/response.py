@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cacheproxy.caching.entry import Timing
 from cacheproxy.errors import ClientGone, UpstreamError
 from cacheproxy.http.framing import Framing
 from cacheproxy.http.message import ResponseHead
-from cacheproxy.ports import Affinity, UpstreamRequest
+from cacheproxy.ports import Affinity
 from cacheproxy.ports.direct import BodySink
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
@@ -29,12 +29,19 @@ class Owner(Protocol):
         """The connection must not be used again."""
 
 
-def no_response(request: UpstreamRequest) -> UpstreamError:
+class Asked(NamedTuple):
+    """What a response still needs of its request."""
+
+    host: str
+    idle_s: float
+    affinity: Affinity | None = None
+    is_head: bool = False
+
+
+def no_response(host: str, first_byte_s: float) -> UpstreamError:
     """The error of an origin that took the request and keeps silent."""
     return UpstreamError(
-        Reason.HTTP_RESPONSE_TIMEOUT,
-        request.origin.host,
-        f"connected, but no response within {request.first_byte_s:g} s",
+        Reason.HTTP_RESPONSE_TIMEOUT, host, f"connected, but no response within {first_byte_s:g} s"
     )
 
 
@@ -42,6 +49,7 @@ class OriginResponse:
     """A response whose head is here; its body is read straight from the connection."""
 
     __slots__ = (
+        "_asked",
         "_connection",
         "_framing",
         "_head",
@@ -49,7 +57,6 @@ class OriginResponse:
         "_is_private",
         "_is_public_peer",
         "_owner",
-        "_request",
         "_sender",
         "_sink",
         "_timing",
@@ -59,7 +66,7 @@ class OriginResponse:
         self,
         connection: OriginConnection,
         owner: Owner,
-        request: UpstreamRequest,
+        asked: Asked,
         head: ResponseHead,
         framing: Framing,
         timing: Timing,
@@ -67,7 +74,7 @@ class OriginResponse:
     ) -> None:
         self._connection: OriginConnection | None = connection
         self._owner = owner
-        self._request = request
+        self._asked = asked
         self._head = head
         self._framing = framing
         self._timing = timing
@@ -90,7 +97,7 @@ class OriginResponse:
     @property
     def length(self) -> int | None:
         """Bytes of body announced; None where there can be none (HEAD, 204, 304)."""
-        has_body = self._request.method != "HEAD" and self._head.status not in (204, 304)
+        has_body = not self._asked.is_head and self._head.status not in (204, 304)
         return self._framing.length if has_body else None
 
     @property
@@ -117,7 +124,7 @@ class OriginResponse:
             if connection.has_event:
                 event = await connection.next_event()
             else:
-                async with asyncio.timeout(self._request.idle_s):
+                async with asyncio.timeout(self._asked.idle_s):
                     event = await connection.next_event()
         except TimeoutError:
             self.close()
@@ -137,8 +144,8 @@ class OriginResponse:
     def _stalled(self) -> UpstreamError:
         return UpstreamError(
             Reason.CONNECTION_READ_TIMEOUT,
-            self._request.origin.host,
-            f"the origin sent nothing for {self._request.idle_s:g} s in the middle of its response",
+            self._asked.host,
+            f"the origin sent nothing for {self._asked.idle_s:g} s in the middle of its response",
             before_head=False,
         )
 
@@ -169,7 +176,7 @@ class OriginResponse:
             while not self._is_held and (connection := self._connection) is not None:
                 event = connection.take_event()
                 if event is None:
-                    self._owner.deadlines.set(self, self._request.idle_s)
+                    self._owner.deadlines.set(self, self._asked.idle_s)
                     return
                 if isinstance(event, Data):
                     sink.body(event.piece)
@@ -197,7 +204,7 @@ class OriginResponse:
         self._connection = None
         self._leave(connection)
         self._stop_sending()
-        self._owner.done(connection, self._request.affinity)
+        self._owner.done(connection, self._asked.affinity)
 
     def whole(self) -> bytes | None:
         """The whole body where it came with the head; after that the response is over."""
@@ -217,7 +224,7 @@ class OriginResponse:
         if connection is not None:
             self._leave(connection)
             self._stop_sending()
-            self._owner.drop(connection, self._request.affinity)
+            self._owner.drop(connection, self._asked.affinity)
 
 
 class WholeResponse:
