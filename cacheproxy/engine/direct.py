@@ -274,13 +274,12 @@ class DirectExchange:
             return
         self._describe()
         head = forwarded_head(self._path.parts, response.head, Reason.URI_MISS, verdict.reason)
-        length = response.length
         content = response.whole()
         if content is not None:
-            self._reply.answer(Answer(head, content=content, length=length))
+            self._reply.answer(Answer(head, content=content))
             return
         self._response = response
-        self._reply.open(head, length)
+        self._reply.open(head, response.length)
         response.follow(self)
 
     # the body, for one client alone

@@ -45,6 +45,17 @@ Listener = Callable[[FlightOutcome], None]
 class Flight:
     """One fetch. `outcome` is set when its head has been judged, in every case."""
 
+    __slots__ = (
+        "_future",
+        "_listeners",
+        "has_initiator",
+        "is_doomed",
+        "is_shareable",
+        "key",
+        "task",
+        "waiters",
+    )
+
     def __init__(self, key: str) -> None:
         self.key = key
         self._future: asyncio.Future[FlightOutcome] | None = None
@@ -272,8 +283,9 @@ class Flights:
                 response.close()
 
     def _forget_pending(self, flight: Flight) -> None:
-        if self._pending.get(flight.key) is flight:
-            del self._pending[flight.key]
+        key, pending = flight.key, self._pending
+        if key in pending and pending[key] is flight:
+            del pending[key]
         elif (apart := self._apart.get(flight.key)) is not None and flight in apart:
             apart.remove(flight)
             if not apart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from cacheproxy.cork import Cork
@@ -13,7 +13,7 @@ from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
 from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange
-from cacheproxy.server.answer_head import WireHead, framed_head, wire_head
+from cacheproxy.server.answer_head import WireHead, framed_head
 from cacheproxy.server.hot_path import HotPath, Plain, Verdict
 from cacheproxy.server.hot_ports import DirectStart
 from cacheproxy.server.inlet import Inlet
@@ -161,9 +161,14 @@ class DirectReply:
     def uncork(self) -> None:
         """Send the answer."""
         answer, self._answer = self._answer, None
-        if answer is not None and not self.is_over:
-            self._to.outlet.write_counted(answer)
-            self._when_drained(self._finish)
+        if answer is None or self.is_over:
+            return
+        outlet = self._to.outlet
+        outlet.write_counted(answer)
+        if outlet.is_paused:
+            self._watch()
+        else:
+            self._finish()
 
     def ordinary(self, begun: Closable | None) -> None:
         """Leave the request to the connection's task."""
@@ -178,12 +183,14 @@ class DirectReply:
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""
+        to, content = self._to, answer.content
         if answer.must_close:
-            self._to.inlet.stop()
-        head = wire_head(answer, self._plain[0].head, may_keep_alive=self._to.inlet.may_go_on)
+            to.inlet.stop()
+        keep = to.inlet.may_go_on
+        head = framed_head(answer.head, len(content), self._plain[0].head, may_keep_alive=keep)
         self._describe(answer.head)
         self.has_begun = True
-        self._to.outlet.count(self._send_soon(head.data + answer.content if head.has_body else head.data))
+        to.outlet.count(self._send_soon(head.data + content if head.has_body else head.data))
 
     def open(self, head: ResponseHead, length: int | None) -> None:
         """The answer's head."""
@@ -220,7 +227,7 @@ class DirectReply:
         assert self._framed is not None
         if self._framed.chunked:
             self._to.outlet.write(LAST_CHUNK)
-        self._when_drained(self._finish)
+        self._when_drained()
 
     def break_off(self, error: CacheproxyError) -> None:
         """The body breaks off, visibly."""
@@ -235,7 +242,7 @@ class DirectReply:
 
     # the end
 
-    def _when_drained(self, done: Callable[[], None]) -> None:
+    def _when_drained(self) -> None:
         self._exchange = None
         self._is_ended = True
         self._to.outlet.midway(False)
@@ -243,20 +250,15 @@ class DirectReply:
             # Until the client has caught up it gets no further answer.
             self._watch()
         else:
-            done()
+            self._finish()
 
     def _finish(self) -> None:
+        self._close()
         if self._record is None:
-            self._leave()
-            return
-        self._close()
-        self._to.finish()
-        self._to.inlet.release()
-
-    def _leave(self) -> None:
-        """As `_finish`, where the hot path has counted it already."""
-        self._close()
-        self._to.ended()
+            # The hot path counts it.
+            self._to.ended()
+        else:
+            self._to.finish()
         self._to.inlet.release()
 
     def _close(self) -> None:

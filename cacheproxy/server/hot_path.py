@@ -254,7 +254,12 @@ class HotPath:
             line, facts, verdict, is_known=facts.raw in self.memo.blocks.young
         ):
             return False
-        return self._store.admits_origin(line.origin)
+        if line.admitted_by is rules:
+            return True
+        if not self._store.admits_origin(line.origin):
+            return False
+        line.admitted_by = rules
+        return True
 
     def _admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict, *, is_known: bool) -> bool:
         rules = self._in_force.access

@@ -31,6 +31,7 @@ class Inlet:
     ) -> None:
         self._options = options
         self._reader = RequestReader(options.limits, memo)
+        self._unread = self._reader.buffer
         self._pause = pause
         self._resume = resume
         # Asking for the running loop is a system call each time (getpid, before Python 3.12).
@@ -58,7 +59,7 @@ class Inlet:
     @property
     def may_go_on(self) -> bool:
         """Whether, for all that is known here, another request may follow."""
-        return not self.is_stopping and (not self.has_eof or len(self._reader) > 0)
+        return not self.is_stopping and (not self.has_eof or bool(self._unread))
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -98,11 +99,13 @@ class Inlet:
         self._is_held = False
         if unread:
             self._reader.unread(unread)
-        if len(self._reader) or self.has_eof or self.is_stopping:
+        if self._unread or self.has_eof or self.is_stopping:
             self.wake()
         else:
             self.is_idle = True
-            self._wait_idle()
+            self.idle_since = self._loop.time()
+            if self._timer is None:
+                self._wait_idle()
 
     async def more(self) -> bool:
         """Wait for bytes, or for anything else to change; False at the client's end."""

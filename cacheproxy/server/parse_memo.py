@@ -46,7 +46,7 @@ V = TypeVar("V")
 class LineFacts:
     """A request line `GET|HEAD absolute-form HTTP/1.1`: its head, which has no fields, and the cache key."""
 
-    __slots__ = ("head", "is_get", "key", "origin", "ready", "route")
+    __slots__ = ("admitted_by", "head", "is_get", "key", "origin", "ready", "route")
 
     def __init__(self, head: RequestHead) -> None:
         assert head.target is not None
@@ -54,6 +54,8 @@ class LineFacts:
         self.key = cache_key(head.target)
         self.origin: Origin = head.target.origin
         self.is_get = head.method == "GET"
+        self.admitted_by: object = None
+        """The rules that let requests go to this origin."""
         self.ready: Prebuilt | None = None
         """The last answer of the hot path, which knows whether it still is one."""
         self.route: Any = None

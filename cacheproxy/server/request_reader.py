@@ -24,32 +24,32 @@ class RequestReader:
 
     limits: HeadLimits
     memo: ParseMemo | None = None
-    _buffer: bytearray = field(default_factory=bytearray)
+    buffer: bytearray = field(default_factory=bytearray)
     _scanned: int = 0
     _empty_lines: int = 0
     _is_line_checked: bool = False
 
     def __len__(self) -> int:
-        return len(self._buffer)
+        return len(self.buffer)
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the connection."""
-        self._buffer += data
+        self.buffer += data
 
     def unread(self, data: bytes) -> None:
         """Put a whole request back in front of what has come since."""
-        self._buffer[:0] = data
+        self.buffer[:0] = data
         self._scanned = 0
 
     def take_rest(self) -> bytes:
         """Everything unread, for a tunnel."""
-        rest = bytes(self._buffer)
-        self._buffer.clear()
+        rest = bytes(self.buffer)
+        self.buffer.clear()
         return rest
 
     def next_head(self) -> RequestHead | None:
         """The next request's head, or None while it is not complete. Raises ClientError."""
-        buffer = self._buffer
+        buffer = self.buffer
         while buffer.startswith(b"\r\n"):
             del buffer[:2]
             self._scanned = 0
@@ -75,7 +75,7 @@ class RequestReader:
 
     def _check_beginning(self) -> None:
         # What can no longer become a request is refused now, not when the deadline has passed.
-        buffer = self._buffer
+        buffer = self.buffer
         if buffer[0] not in _TOKEN_BYTES:
             detail = (
                 "this port speaks plain HTTP, not TLS" if buffer[0] == 0x16 else "this is not an HTTP request"
@@ -95,7 +95,7 @@ class RequestReader:
             self._too_long()
 
     def _too_long(self) -> None:
-        if self._buffer.find(b"\r\n", 0, self.limits.target_bytes + 256) == -1:
+        if self.buffer.find(b"\r\n", 0, self.limits.target_bytes + 256) == -1:
             raise ClientError(
                 414, f"the request target is longer than {self.limits.target_bytes} bytes", close=True
             )
@@ -103,14 +103,14 @@ class RequestReader:
 
     def body(self, framing: Framing) -> BodyDecoder:
         """The body of the request whose head was just taken."""
-        return BodyDecoder(self._buffer, framing)
+        return BodyDecoder(self.buffer, framing)
 
 
 class BodyDecoder:
     """Takes one request's body off the buffer."""
 
     def __init__(self, buffer: bytearray, framing: Framing) -> None:
-        self._buffer = buffer
+        self.buffer = buffer
         self._left = framing.length or 0
         self._chunks = ChunkedDecoder() if framing.chunked else None
 
@@ -126,7 +126,7 @@ class BodyDecoder:
 
     def take(self) -> bytes:
         """What is in the buffer of this body; empty while nothing is. Raises ClientError."""
-        buffer = self._buffer
+        buffer = self.buffer
         if not buffer or self.is_complete:
             return b""
         if self._chunks is None:

@@ -30,15 +30,13 @@ class TieredStore:
 
     def __init__(self, memory: MemoryTier, disk: DiskTier | None, max_object_bytes: int) -> None:
         self._memory = memory
+        self.lookup_memory: Callable[[str], Sequence[Candidate]] = memory.find
+        """The stored responses of a key in memory."""
         self._disk = disk
         self._max_object_bytes = max_object_bytes
         self._last_entry_id = 0
         # Entries read from disk and not kept, the first to be forgotten first: as many as memory holds.
         self._read_once: dict[int, None] = {}
-
-    def lookup_memory(self, key: str) -> Sequence[Candidate]:
-        """The stored responses of `key` in memory."""
-        return self._memory.find(key)
 
     async def lookup(self, key: str) -> Sequence[Candidate]:
         """Memory's and the disk's, each once. Raises StoreError."""

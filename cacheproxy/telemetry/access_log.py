@@ -33,15 +33,27 @@ def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
 def line_parts(record: ExchangeRecord, *, with_query: bool) -> tuple[str, str]:
     """What stands in a line between the client and the bytes, and behind the bytes."""
     url = record.url if with_query else _without_query(record.url)
-    tag = record.tag + ("_ABORTED" if record.is_aborted else "")
-    content_type = record.content_type.partition(";")[0].strip()
+    content_type = record.content_type
+    behind = _known_behind if len(content_type) <= _SHORT_TYPE else _behind
     return (
-        f" {tag}/{record.status:03d} ",
-        (
-            f" {_known(record.method)} {_clean(url)}"
-            f" {_known(record.user)} {_known(record.hierarchy)} {_known(content_type)}\n"
-        ),
+        _outcome(record.tag, record.is_aborted, record.status),
+        f" {record.method} {_clean(url)}{behind(record.user, record.hierarchy, content_type)}",
     )
+
+
+@lru_cache(1024)
+def _outcome(tag: str, is_aborted: bool, status: int) -> str:
+    return f" {tag}{'_ABORTED' if is_aborted else ''}/{status:03d} "
+
+
+def _behind(user: str, hierarchy: str, content_type: str) -> str:
+    essence = content_type.partition(";")[0].strip()
+    return f" {_clean(user)} {_clean(hierarchy)} {_clean(essence)}\n"
+
+
+# Few users, hosts and types make up most lines.
+_known_behind = lru_cache(1024)(_behind)
+_SHORT_TYPE = 128
 
 
 def _without_query(url: str) -> str:
@@ -54,10 +66,6 @@ def _clean(text: str) -> str:
     if text and " " not in text and text.isascii() and text.isprintable():
         return text
     return quote(text, safe="!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", encoding="latin-1") or "-"
-
-
-# Few methods, users, hosts and types make up most lines.
-_known = lru_cache(1024)(_clean)
 
 
 class Line(Protocol):
@@ -90,10 +98,14 @@ class AccessLog:
 
     def record(self, exchange: ExchangeRecord) -> None:
         """Add a line. Where the file cannot keep up, lines are dropped and the log says how many."""
-        if self._room_for(1):
-            self._exchanges.append(exchange)
-            if len(self._exchanges) >= _FORMATTED_TOGETHER:
-                self._format()
+        if self._timer is None or self._buffered_lines >= MAX_BUFFERED_LINES:
+            if not self._room_for(1):
+                return
+        else:
+            self._buffered_lines += 1
+        self._exchanges.append(exchange)
+        if len(self._exchanges) >= _FORMATTED_TOGETHER:
+            self._format()
 
     def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
         """The parts of a line that `repeat` writes again and again."""

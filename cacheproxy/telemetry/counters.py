@@ -93,15 +93,18 @@ class Counters:
         if self.catch_up is not None:
             self.catch_up()
         reason = exchange.reason
-        self.reasons[str(reason)] += 1
-        self.statuses[_status_class(exchange.status)] += 1
+        word, status = _kind(reason, exchange.status // 100)
+        self.reasons[word] += 1
+        self.statuses[status] += 1
         if exchange.is_aborted:
             self.aborted += 1
         if exchange.tag == "TCP_TUNNEL" and exchange.status == 200:
             self.tunnels += 1
         else:
             self.requests += 1
-            if reason in _HITS:
+            if reason is Reason.URI_MISS:
+                self.misses += 1
+            elif reason in _HITS:
                 self.hits += 1
             elif reason is Reason.REVALIDATED:
                 self.revalidated += 1
@@ -168,7 +171,3 @@ class Counters:
 @cache
 def _kind(reason: Reason, first: int) -> tuple[str, str]:
     return str(reason), _STATUS_CLASSES[first]
-
-
-def _status_class(status: int) -> str:
-    return _STATUS_CLASSES[status // 100]
