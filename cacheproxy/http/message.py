@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, KeysView
+from operator import itemgetter
 from typing import NamedTuple
 
 from cacheproxy.http.names import Names, names_of
 from cacheproxy.http.uri import TargetUri
 
 FieldLine = tuple[str, str]
+_NAME: Callable[[FieldLine], str] = itemgetter(0)
 
 
 class Fields:
     """Field lines in their order, case and number; look-up ignores case (RFC 9110 §5.1-5.3)."""
 
-    __slots__ = ("_names", "lines")
+    __slots__ = ("lines", "named")
 
     def __init__(self, lines: Iterable[FieldLine] = (), names: Names | None = None) -> None:
         """`names`: those of the lines, where they are known."""
         self.lines: tuple[FieldLine, ...] = tuple(lines)
-        self._names = names
-
-    @property
-    def named(self) -> Names:
+        self.named = names_of(tuple(map(_NAME, self.lines))) if names is None else names
         """What is known of the names alone, shared by all fields with the same names in the same order."""
-        return self._names or self._named()
-
-    def _named(self) -> Names:
-        self._names = names = names_of(tuple([name for name, _ in self.lines]))
-        return names
 
     def all(self, name: str) -> tuple[str, ...]:
         """The values of each line called `name` (lower case), in order."""
-        places = (self._names or self._named()).at.get(name)
+        places = self.named.at.get(name)
         if places is None:
             return ()
         lines = self.lines
@@ -40,7 +34,7 @@ class Fields:
 
     def get(self, name: str) -> str | None:
         """The combined value of `name` (lower case), its lines joined by commas; None if absent."""
-        places = (self._names or self._named()).at.get(name)
+        places = self.named.at.get(name)
         if places is None:
             return None
         lines = self.lines
@@ -48,15 +42,15 @@ class Fields:
 
     def only(self, name: str) -> str | None:
         """The value of a field that appears exactly once, else None."""
-        places = (self._names or self._named()).at.get(name)
+        places = self.named.at.get(name)
         return self.lines[places[0]][1] if places is not None and len(places) == 1 else None
 
     def names(self) -> KeysView[str]:
         """The field names present, in lower case."""
-        return (self._names or self._named()).at.keys()
+        return self.named.at.keys()
 
     def __contains__(self, name: object) -> bool:
-        return name in (self._names or self._named()).at
+        return name in self.named.at
 
     def __iter__(self) -> Iterator[FieldLine]:
         return iter(self.lines)
@@ -72,7 +66,7 @@ class Fields:
 
     def without(self, names: Iterable[str]) -> Fields:
         """These fields less every line whose lower-case name is in `names`."""
-        pick, rest = (self._names or self._named()).without(frozenset(names))
+        pick, rest = self.named.without(frozenset(names))
         return Fields(pick(self.lines), rest)
 
     def where(self, keep: Callable[[str, str], bool]) -> Fields:
@@ -81,10 +75,7 @@ class Fields:
 
     def plus(self, *lines: FieldLine) -> Fields:
         """These fields with `lines` behind them."""
-        names = self._names
-        if names is not None:
-            names = names.plus(tuple([name for name, _ in lines]))
-        return Fields(self.lines + lines, names)
+        return Fields(self.lines + lines, self.named.plus(tuple(map(_NAME, lines))))
 
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""

@@ -64,7 +64,7 @@ class DirectUpstream(Protocol):
     def begin(
         self, origin: Origin, limits: Timeouts, head: bytes, sink: ResponseSink, affinity: Affinity | None
     ) -> Closable | None:
-        """Send `head` on an idle connection to `origin`; None where there is none."""
+        """Send `head` on an idle connection to `origin`, soon; None where a new one has to be made."""
 
 
 class Reply(Protocol):

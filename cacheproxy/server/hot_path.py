@@ -254,12 +254,9 @@ class HotPath:
             line, facts, verdict, is_known=facts.raw in self.memo.blocks.young
         ):
             return False
-        if line.admitted_by is rules:
-            return True
-        if not self._store.admits_origin(line.origin):
-            return False
-        line.admitted_by = rules
-        return True
+        if line.admitted_by is not rules and self._store.admits_origin(line.origin):
+            line.admitted_by = rules
+        return line.admitted_by is rules
 
     def _admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict, *, is_known: bool) -> bool:
         rules = self._in_force.access

@@ -37,7 +37,7 @@ def line_parts(record: ExchangeRecord, *, with_query: bool) -> tuple[str, str]:
     behind = _known_behind if len(content_type) <= _SHORT_TYPE else _behind
     return (
         _outcome(record.tag, record.is_aborted, record.status),
-        f" {record.method} {_clean(url)}{behind(record.user, record.hierarchy, content_type)}",
+        f" {_clean(record.method)} {_clean(url)}{behind(record.user, record.hierarchy, content_type)}",
     )
 
 

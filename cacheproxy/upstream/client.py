@@ -43,8 +43,8 @@ class Client:
     """Fetches over pooled connections."""
 
     def __init__(self, pool: Pool, clock: Clock) -> None:
-        self._pool = pool
-        self._clock = clock
+        self.pool = pool
+        self.clock = clock
         self._senders = TaskGroup("upstream")
         self.deadlines = Deadlines()
         self.cork = Cork()
@@ -58,14 +58,14 @@ class Client:
         repeatable = request.method in _IDEMPOTENT and request.body is None
         connection = self._pinned(request)
         if connection is None and repeatable and not _uses_connection_auth(request.fields):
-            connection = self._pool.idle(request.origin)
+            connection = await self.pool.obtain(request.origin)
         if connection is not None:
             try:
                 return await self._exchange(connection, request)
             except StaleConnection:
                 if not repeatable:
                     raise
-        return await self._exchange(await self._pool.connect(request.origin), request)
+        return await self._exchange(await self.pool.connect(request.origin), request)
 
     def _pinned(self, request: UpstreamRequest) -> OriginConnection | None:
         if request.affinity is None:
@@ -80,7 +80,7 @@ class Client:
         return None
 
     async def _exchange(self, connection: OriginConnection, request: UpstreamRequest) -> OriginResponse:
-        request_time = self._clock.wall()
+        request_time = self.clock.wall()
         sender: asyncio.Task[None] | None = None
         renewal: _Renewal | None = None
         if _uses_connection_auth(request.fields):
@@ -122,7 +122,7 @@ class Client:
         """The response whose head has come just now over `connection`."""
         if _starts_connection_auth(final.head):
             self._pin(connection, asked.affinity)
-        timing = Timing(request_time, self._clock.wall())
+        timing = Timing(request_time, self.clock.wall())
         return OriginResponse(connection, self, asked, final.head, final.framing, timing, sender)
 
     def whole(
@@ -137,21 +137,19 @@ class Client:
         head = final.head
         if head.status == 401 and _starts_connection_auth(head):
             self._pin(connection, affinity)
-        response = WholeResponse(connection, final, content, request_time, self._clock.wall())
+        response = WholeResponse(connection, final, content, request_time, self.clock.wall())
         self.done(connection, affinity)
         return response
 
     def begin(
         self, origin: Origin, limits: Timeouts, head: bytes, sink: ResponseSink, affinity: Affinity | None
     ) -> DirectFetch | None:
-        """Send a GET, whose head is `head`, on an idle connection; `sink` hears of the response without a task.
+        """Send a GET, whose head is `head`, on an idle connection, once there is one; `sink` hears of the response without a task.
 
-        None where there is no such connection: `fetch` makes one. A stale connection is the sink's to know.
+        None where a new connection may be made: `fetch` does it. A stale connection is the sink's to know.
         """
-        connection = self._pool.take(origin)
-        if connection is None:
-            return None
-        return DirectFetch(self, connection, limits, head, sink, affinity, self._clock.wall())
+        fetch = DirectFetch(self, origin, limits, head, sink, affinity)
+        return fetch if fetch.begin() else None
 
     @staticmethod
     def _pin(connection: OriginConnection, affinity: Affinity | None) -> None:
@@ -163,7 +161,7 @@ class Client:
     def done(self, connection: OriginConnection, affinity: Affinity | None) -> None:
         """The response is whole: keep the connection for its owner, or for everybody."""
         if not connection.is_pinned:
-            self._pool.release(connection)
+            self.pool.release(connection)
         elif affinity is None or affinity.is_closed or not connection.may_be_reused:
             self.drop(connection, affinity)
 
@@ -182,7 +180,7 @@ class Client:
         """Stop sending bodies, close idle connections."""
         self.deadlines.close()
         await self._senders.close()
-        self._pool.close()
+        self.pool.close()
 
 
 def _is_connection_scheme(value: str) -> bool:

@@ -219,7 +219,17 @@ class OriginConnection(asyncio.Protocol):
     @property
     def may_be_reused(self) -> bool:
         """Whether, now that the response is whole, another request may follow."""
-        return self._may_persist and self._request_sent and self._parser.is_idle and self.is_usable
+        transport, parser = self._transport, self._parser
+        return (
+            self._may_persist
+            and self._request_sent
+            and parser.is_idle
+            and not parser.has_surplus
+            and not self.is_closed
+            and self._failure is None
+            and transport is not None
+            and not transport.is_closing()
+        )
 
     # a request
 

@@ -6,17 +6,21 @@ from typing import Protocol
 
 from cacheproxy.cork import Cork
 from cacheproxy.errors import ClientGone, StaleConnection, UpstreamError
+from cacheproxy.http.uri import Origin
 from cacheproxy.policy.rules import Timeouts
-from cacheproxy.ports import Affinity
+from cacheproxy.ports import Affinity, Clock
 from cacheproxy.ports.direct import ResponseSink
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
+from cacheproxy.upstream.pool import Pool
 from cacheproxy.upstream.response import Asked, OriginResponse, Owner, WholeResponse, no_response
 from cacheproxy.upstream.response_parser import Final, Interim
 
 
 class _Owner(Owner, Protocol):
     cork: Cork
+    clock: Clock
+    pool: Pool
 
     def responded(
         self, connection: OriginConnection, asked: Asked, final: Final, request_time: float
@@ -37,27 +41,63 @@ class _Owner(Owner, Protocol):
 class DirectFetch:
     """From the request to the final head; then the response has a life of its own."""
 
-    __slots__ = ("_affinity", "_connection", "_head", "_limits", "_owner", "_request_time", "_sink")
+    __slots__ = (
+        "_affinity",
+        "_connection",
+        "_head",
+        "_limits",
+        "_origin",
+        "_owner",
+        "_request_time",
+        "_sink",
+    )
+    may_reuse = True
 
     def __init__(
         self,
         owner: _Owner,
-        connection: OriginConnection,
+        origin: Origin,
         limits: Timeouts,
         head: bytes,
         sink: ResponseSink,
         affinity: Affinity | None,
-        request_time: float,
     ) -> None:
         self._owner = owner
-        self._connection: OriginConnection | None = connection
+        self._origin = origin
+        self._connection: OriginConnection | None = None
         self._limits = limits
         self._head = head
         self._sink = sink
         self._affinity = affinity
-        self._request_time = request_time
-        owner.deadlines.set(self, limits.first_byte_s)
+        self._request_time = 0.0
+
+    def begin(self) -> bool:
+        """Take an idle connection, or wait for one; False where a new one may be made instead."""
+        owner, pool = self._owner, self._owner.pool
+        connection = pool.take(self._origin)
+        if connection is not None:
+            return self.given(connection)
+        if not pool.must_wait(self._origin):
+            return False
+        pool.waiting.add(self._origin, self)
+        owner.deadlines.set(self, pool.wait_s)
+        return True
+
+    def given(self, connection: OriginConnection | None) -> bool:
+        """Here is the connection; None: there is none, but room for a new one."""
+        if connection is None:
+            self.close()
+            self._fail_as_stale("another connection has ended")
+            return True
+        owner = self._owner
+        self._connection = connection
+        self._request_time = owner.clock.wall()
+        owner.deadlines.set(self, self._limits.first_byte_s)
         owner.cork.add(self)
+        return True
+
+    def _fail_as_stale(self, why: str) -> None:
+        self._sink.failed(StaleConnection(Reason.CONNECTION_TERMINATED, self._origin.host, why))
 
     def uncork(self) -> None:
         """Send the request."""
@@ -69,8 +109,7 @@ class DirectFetch:
         if not connection.ask(self._head):
             # Whatever has come belongs to no request (RFC 9112 §9.2, §9.3.1).
             self.close()
-            why = "the idle connection has ended"
-            self._sink.failed(StaleConnection(Reason.CONNECTION_TERMINATED, connection.origin.host, why))
+            self._fail_as_stale("the idle connection has ended")
 
     def whole(self, final: Final, content: bytes) -> None:
         """The whole response has come at once."""
@@ -85,7 +124,7 @@ class DirectFetch:
             while (event := connection.take_event()) is not None:
                 if isinstance(event, Final):
                     self._leave()
-                    asked = Asked(connection.origin.host, self._limits.idle_s, self._affinity)
+                    asked = Asked(self._origin.host, self._limits.idle_s, self._affinity)
                     response = self._owner.responded(connection, asked, event, self._request_time)
                     self._sink.responded(response)
                     return
@@ -101,18 +140,21 @@ class DirectFetch:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.listener = connection.whole_sink = None
-            self._owner.deadlines.forget(self)
+        self._owner.deadlines.forget(self)
         return connection
 
     def overdue(self) -> None:
-        """No head came in time."""
-        connection = self._connection
-        assert connection is not None
+        """No connection, or no head, came in time."""
+        error = self._owner.pool.all_in_use(self._origin)
+        if self._connection is not None:
+            error = no_response(self._origin.host, self._limits.first_byte_s)
         self.close()
-        self._sink.failed(no_response(connection.origin.host, self._limits.first_byte_s))
+        self._sink.failed(error)
 
     def close(self) -> None:
         """Give up: the connection is closed, the sink hears nothing more."""
         connection = self._leave()
         if connection is not None:
             self._owner.drop(connection, self._affinity)
+        else:
+            self._owner.pool.waiting.leave(self._origin, self)

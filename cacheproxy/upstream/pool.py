@@ -16,6 +16,7 @@ from cacheproxy.ports import Recorder
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.dialling import tls_failure
+from cacheproxy.upstream.waiting import Waiting, WaitingTask
 
 
 class Opener(Protocol):
@@ -53,7 +54,8 @@ class Pool:
         self._recorder = recorder
         self._idle: dict[Origin, deque[OriginConnection]] = {}
         self._open: dict[Origin, int] = {}
-        self._waiting: dict[Origin, deque[asyncio.Future[None]]] = {}
+        self.waiting = Waiting()
+        self.wait_s = options.wait_s
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,24 +63,35 @@ class Pool:
     def idle(self, origin: Origin) -> OriginConnection | None:
         """An idle connection to `origin`, the latest used first; None if there is none."""
         while (connection := self.take(origin)) is not None:
-            if connection.is_quiet:
+            if connection.is_usable and connection.is_quiet:
                 return connection
             connection.close()
         return None
 
     def take(self, origin: Origin) -> OriginConnection | None:
-        """The same for who asks himself, before he uses it, whether it `is_quiet`."""
+        """The same where the connection itself is asked (`ask`) whether it may still be used."""
         connections = self._idle.get(origin)
         while connections:
             connection = connections.pop()
-            if connection.is_usable:
+            if not connection.is_closed:
                 return connection
-            connection.close()
         return None
+
+    def must_wait(self, origin: Origin) -> bool:
+        """Whether so many connections are open that no new one may be made."""
+        return not self._has_room(origin) and not self._is_full()
+
+    async def obtain(self, origin: Origin) -> OriginConnection:
+        """An idle connection to `origin` or a new one, whichever is to be had first. Raises UpstreamError."""
+        return self.idle(origin) or await self._reserve(origin, may_reuse=True) or await self._open_new(origin)
 
     async def connect(self, origin: Origin) -> OriginConnection:
         """A new connection to `origin`. Raises UpstreamError."""
-        await self._reserve(origin)
+        await self._reserve(origin, may_reuse=False)
+        return await self._open_new(origin)
+
+    async def _open_new(self, origin: Origin) -> OriginConnection:
+        """The connection for which a place is reserved."""
         connection: OriginConnection | None = None
         try:
             sock = await self._dialler.open(origin.host, origin.port)
@@ -104,49 +117,62 @@ class Pool:
     def _closed(self, connection: OriginConnection) -> None:
         self._freed(connection.origin)
 
-    async def _reserve(self, origin: Origin) -> None:
-        if self._has_room(origin):
-            self._open[origin] = self._open.get(origin, 0) + 1
-            return
-        self._drop_oldest_idle()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._waiting.setdefault(origin, deque())
-        queue.append(waiter)
-        try:
-            async with asyncio.timeout(self._options.wait_s):
-                while not self._has_room(origin):
-                    await waiter
-                    if not self._has_room(origin):
-                        waiter = asyncio.get_running_loop().create_future()
-                        queue.appendleft(waiter)
-        except TimeoutError:
-            raise UpstreamError(
-                Reason.CONNECTION_LIMIT_REACHED,
-                origin.host,
-                f"all {self._options.per_origin} connections to this origin, or {self._options.total} in all, are in use",
-            ) from None
-        finally:
-            if waiter in queue:
-                queue.remove(waiter)
-            if not queue:
-                self._waiting.pop(origin, None)
+    async def _reserve(self, origin: Origin, *, may_reuse: bool) -> OriginConnection | None:
+        """Wait for a place for a new connection, and take it; or, if it `may_reuse`, for one that is released."""
+        if not self._has_room(origin):
+            self._make_room(origin)
+        if not self._has_room(origin):
+            released = await self._wait(origin, may_reuse=may_reuse)
+            if released is not None:
+                return released
         self._open[origin] = self._open.get(origin, 0) + 1
+        return None
+
+    async def _wait(self, origin: Origin, *, may_reuse: bool) -> OriginConnection | None:
+        waiter = WaitingTask(may_reuse=may_reuse)
+        self.waiting.add(origin, waiter)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                while (released := await waiter.told) is None and not self._has_room(origin):
+                    waiter.told = asyncio.get_running_loop().create_future()
+                    self.waiting.add_again(origin, waiter)
+            return released
+        except BaseException as error:
+            self.waiting.leave(origin, waiter)
+            if waiter.told.done() and not waiter.told.cancelled():
+                # It came too late: others may have it.
+                if (released := waiter.told.result()) is not None:
+                    self.release(released)
+                else:
+                    self.waiting.tell_next(origin)
+            if isinstance(error, TimeoutError):
+                raise self.all_in_use(origin) from None
+            raise
+
+    def all_in_use(self, origin: Origin) -> UpstreamError:
+        """The error of who has waited for too long."""
+        per_origin, total = self._options.per_origin, self._options.total
+        return UpstreamError(
+            Reason.CONNECTION_LIMIT_REACHED,
+            origin.host,
+            f"all {per_origin} connections to this origin, or {total} in all, are in use",
+        )
 
     def _has_room(self, origin: Origin) -> bool:
-        return (
-            self._open.get(origin, 0) < self._options.per_origin
-            and sum(self._open.values()) < self._options.total
-        )
+        return self._open.get(origin, 0) < self._options.per_origin and not self._is_full()
 
-    def _drop_oldest_idle(self) -> None:
-        oldest = min(
-            (queue[0] for queue in self._idle.values() if queue),
-            key=lambda connection: connection.idle_since,
-            default=None,
-        )
-        if oldest is not None:
-            self._idle[oldest.origin].popleft()
-            oldest.close()
+    def _is_full(self) -> bool:
+        return sum(self._open.values()) >= self._options.total
+
+    def _make_room(self, origin: Origin) -> None:
+        """Close the idle connection that was used longest ago: of any origin where all together are too many."""
+        if self._is_full():
+            queues = [queue for queue in self._idle.values() if queue]
+            queue = min(queues, key=lambda queue: queue[0].idle_since, default=None)
+        else:
+            queue = self._idle.get(origin)
+        if queue:
+            queue.popleft().close()
 
     def release(self, connection: OriginConnection) -> None:
         """Take back a connection whose response is whole."""
@@ -157,6 +183,13 @@ class Pool:
         if self._is_closed or not connection.may_be_reused or len(queue) >= self._options.idle_per_origin:
             connection.close()
             return
+        if self.waiting:
+            if self.waiting.hand_over(connection):
+                return
+            if origin in self.waiting or self._is_full():
+                # Its place is wanted for a new one.
+                connection.close()
+                return
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         connection.idle_since = self._loop.time()
@@ -172,13 +205,7 @@ class Pool:
             self._open.pop(origin, None)
             if not self._idle.get(origin):
                 self._idle.pop(origin, None)
-        # A place may have been freed under the total for somebody else's origin.
-        for candidates in [self._waiting.get(origin), *self._waiting.values()]:
-            while candidates:
-                waiter = candidates.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
+        self.waiting.tell_next(origin)
 
     def _sweep(self) -> None:
         self._sweeper = None

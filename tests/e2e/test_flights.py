@@ -244,7 +244,7 @@ async def test_who_ends_in_the_middle_of_an_answer_has_left(
     connection.outlet._midway_since -= 1  # type: ignore[attr-defined]
     client.writer.write_eof()
     assert await client.closed()
-    while proxy.counters.aborted < 1 or proxy.engine._parts.upstream._pool._open:  # type: ignore[attr-defined]
+    while proxy.counters.aborted < 1 or proxy.engine._parts.upstream.pool._open:  # type: ignore[attr-defined]
         await asyncio.sleep(0)
     gate.opened.set()
     await origin.until(lambda: origin.closed == 1)
