@@ -135,11 +135,12 @@ _NONE: frozenset[str] = frozenset()
 
 def parse_response_directives(fields: Fields) -> ResponseDirectives:
     """The response's directives. Unknown ones are ignored (RFC 9111 §5.2.3)."""
-    lines = fields.all("cache-control")
-    if not lines:
+    places = fields.named.at.get("cache-control")
+    if places is None:
         return NO_DIRECTIVES
+    lines = (fields.lines[places[0]][1],) if len(places) == 1 else fields.all("cache-control")
     # Few values make up most responses.
-    is_short = sum(map(len, lines)) <= _MEMO_LENGTH
+    is_short = len(lines) == 1 and len(lines[0]) <= _MEMO_LENGTH
     return _response_directives_of(lines) if is_short else _response_directives(lines)
 
 

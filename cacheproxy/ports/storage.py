@@ -171,7 +171,7 @@ class Store(Protocol):
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
 
     def is_absent(self, key: str) -> bool:
-        """Whether it is known that a look-up would find nothing."""
+        """Whether it is known that a look-up would find no more than what is in memory."""
 
     async def note_body(self, stored: StoredResponse, facts: BodyFacts) -> None:
         """Remember the digests of a body that is stored whole, for as long as it is stored."""

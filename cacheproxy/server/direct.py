@@ -70,6 +70,7 @@ class DirectReply:
         "_record",
         "_replies",
         "_since",
+        "_started_at",
         "_timer",
         "_to",
         "_verdict",
@@ -83,6 +84,7 @@ class DirectReply:
         self._plain = plain
         self._data = data
         self._verdict = verdict
+        self._started_at = replies.clock.wall()
         self._since = replies.clock.monotonic()
         # The whole answer, until it is sent.
         self._answer: bytes | None = None
@@ -126,12 +128,8 @@ class DirectReply:
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say."""
         if self._record is None:
-            self._record = self._to.begin("GET", self._plain[0].key, self._began())
+            self._record = self._to.begin("GET", self._plain[0].key, (self._started_at, self._since))
         return self._record
-
-    def _began(self) -> tuple[float, float]:
-        clock = self._replies.clock
-        return clock.wall() - (clock.monotonic() - self._since), self._since
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer from what was found on disk, as for a memory hit."""
@@ -173,7 +171,7 @@ class DirectReply:
     def ordinary(self, begun: Closable | None) -> None:
         """Leave the request to the connection's task."""
         self.is_over = True
-        self._to.left_to_task(begun, *self._began())
+        self._to.left_to_task(begun, self._started_at, self._since)
         self._to.inlet.release(self._data)
 
     def interim(self, head: ResponseHead) -> None:
@@ -204,7 +202,7 @@ class DirectReply:
         self._owed = length
 
     def _describe(self, head: ResponseHead) -> None:
-        record = self.record()
+        record = self._record or self.record()
         record.status = head.status
         record.content_type = head.fields.get("content-type") or "-"
 

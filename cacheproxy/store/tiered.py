@@ -57,8 +57,8 @@ class TieredStore:
             asyncio.get_running_loop().call_soon(found, None)
 
     def is_absent(self, key: str) -> bool:
-        """Whether it is known that a look-up would find nothing."""
-        return (self._disk is None or key in self._disk.absent) and not self._memory.find(key)
+        """Whether it is known that the disk has nothing."""
+        return self._disk is None or key in self._disk.absent
 
     def _together(self, key: str, from_disk: Sequence[Candidate]) -> Sequence[Candidate]:
         # Only now: memory may have changed while the disk was asked.

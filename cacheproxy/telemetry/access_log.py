@@ -32,12 +32,18 @@ def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
 
 def line_parts(record: ExchangeRecord, *, with_query: bool) -> tuple[str, str]:
     """What stands in a line between the client and the bytes, and behind the bytes."""
-    url = record.url if with_query else _without_query(record.url)
+    url = record.url
+    if not with_query and "?" in url:
+        # As Squid's strip_query_terms: the query is where secrets travel.
+        url = url[: url.index("?") + 1]
+    if not url or " " in url or not (url.isascii() and url.isprintable()):
+        url = _clean(url)
     content_type = record.content_type
     behind = _known_behind if len(content_type) <= _SHORT_TYPE else _behind
+    method = record.method if record.method == "GET" else _clean(record.method)
     return (
         _outcome(record.tag, record.is_aborted, record.status),
-        f" {_clean(record.method)} {_clean(url)}{behind(record.user, record.hierarchy, content_type)}",
+        f" {method} {url}{behind(record.user, record.hierarchy, content_type)}",
     )
 
 
@@ -54,12 +60,6 @@ def _behind(user: str, hierarchy: str, content_type: str) -> str:
 # Few users, hosts and types make up most lines.
 _known_behind = lru_cache(1024)(_behind)
 _SHORT_TYPE = 128
-
-
-def _without_query(url: str) -> str:
-    # As Squid's strip_query_terms: the query is where secrets travel.
-    path, mark, _ = url.partition("?")
-    return path + mark
 
 
 def _clean(text: str) -> str:

@@ -138,7 +138,10 @@ class Client:
         if head.status == 401 and _starts_connection_auth(head):
             self._pin(connection, affinity)
         response = WholeResponse(connection, final, content, request_time, self.clock.wall())
-        self.done(connection, affinity)
+        if connection.is_pinned:
+            self.done(connection, affinity)
+        else:
+            self.pool.release(connection)
         return response
 
     def begin(
@@ -148,8 +151,15 @@ class Client:
 
         None where a new connection may be made: `fetch` does it. A stale connection is the sink's to know.
         """
+        connection = self.pool.take(origin)
+        if connection is None and not self.pool.must_wait(origin):
+            return None
         fetch = DirectFetch(self, origin, limits, head, sink, affinity)
-        return fetch if fetch.begin() else None
+        if connection is not None:
+            fetch.given(connection)
+        else:
+            fetch.wait()
+        return fetch
 
     @staticmethod
     def _pin(connection: OriginConnection, affinity: Affinity | None) -> None:

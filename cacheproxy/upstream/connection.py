@@ -343,7 +343,8 @@ class OriginConnection(asyncio.Protocol):
         return event
 
     def _judge_persistence(self, head: ResponseHead) -> None:
-        # RFC 9112 §9.3.
-        options = connection_options(head.fields)
-        if "close" in options or (head.version < (1, 1) and "keep-alive" not in options):
-            self._may_persist = False
+        # RFC 9112 §9.3. Where nothing is said, an HTTP/1.1 connection stays.
+        if head.fields.named.has_connection or head.version < (1, 1):
+            options = connection_options(head.fields)
+            if "close" in options or (head.version < (1, 1) and "keep-alive" not in options):
+                self._may_persist = False

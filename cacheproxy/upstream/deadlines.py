@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-_EVERY_S = 1.0
+_EVERY_S = 0.5
 
 
 class Watched(Protocol):
@@ -24,18 +24,25 @@ class Deadlines:
         self._is_closed = False
         # Asking for the running loop is a system call each time (getpid, before Python 3.12).
         self._loop: asyncio.AbstractEventLoop | None = None
+        # When the timer will look next: time enough for whoever looks no closer.
+        self._next = 0.0
 
     def __len__(self) -> int:
         return len(self._due)
 
     def set(self, watched: Watched, seconds: float) -> None:
         """Call `watched.overdue` in `seconds`, in place of any earlier deadline of it."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        self._due[watched] = loop.time() + seconds
-        if self._timer is None and not self._is_closed:
-            self._timer = loop.call_later(_EVERY_S, self._look)
+        if self._timer is None:
+            self._start()
+        self._due[watched] = self._next + seconds
+
+    def _start(self) -> None:
+        if self._timer is not None or self._is_closed:
+            return
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._next = self._loop.time() + _EVERY_S
+        self._timer = self._loop.call_at(self._next, self._look)
 
     def forget(self, watched: Watched) -> None:
         """It waits no longer."""
@@ -43,13 +50,12 @@ class Deadlines:
 
     def _look(self) -> None:
         self._timer = None
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         for watched in [one for one, due in self._due.items() if due <= now]:
             if self._due.pop(watched, None) is not None:
                 watched.overdue()
-        if self._due and not self._is_closed:
-            self._timer = loop.call_later(_EVERY_S, self._look)
+        if self._due:
+            self._start()
 
     def close(self) -> None:
         """Nothing falls due any more."""

@@ -71,17 +71,11 @@ class DirectFetch:
         self._affinity = affinity
         self._request_time = 0.0
 
-    def begin(self) -> bool:
-        """Take an idle connection, or wait for one; False where a new one may be made instead."""
-        owner, pool = self._owner, self._owner.pool
-        connection = pool.take(self._origin)
-        if connection is not None:
-            return self.given(connection)
-        if not pool.must_wait(self._origin):
-            return False
+    def wait(self) -> None:
+        """Wait until a connection is given."""
+        pool = self._owner.pool
         pool.waiting.add(self._origin, self)
-        owner.deadlines.set(self, pool.wait_s)
-        return True
+        self._owner.deadlines.set(self, pool.wait_s)
 
     def given(self, connection: OriginConnection | None) -> bool:
         """Here is the connection; None: there is none, but room for a new one."""
@@ -113,8 +107,10 @@ class DirectFetch:
 
     def whole(self, final: Final, content: bytes) -> None:
         """The whole response has come at once."""
-        connection = self._leave()
+        connection, self._connection = self._connection, None
         assert connection is not None
+        connection.listener = connection.whole_sink = None
+        self._owner.deadlines.forget(self)
         self._sink.responded(self._owner.whole(connection, self._affinity, final, content, self._request_time))
 
     def _heard(self) -> None:
