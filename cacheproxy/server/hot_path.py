@@ -98,7 +98,7 @@ class HotPath:
         at = data.find(b"\r\n") + 2
         block = data[at:]
         line = self._lines.young.get(data[:at]) or self._lines.get(data[:at])
-        facts = self._blocks.young.get(block) or self._blocks.get(block)
+        facts = self._blocks.young.get(block) or (self._blocks.get(block) if self._blocks.old else None)
         # This has been answered, and nothing has changed since, neither the response nor the rules.
         if (
             line is not None
@@ -109,7 +109,7 @@ class HotPath:
             now = self._wall()
             if ready.begin <= now < ready.end or ready.renew(now):
                 if facts is None:
-                    is_same = ready.is_for_all and memo.note_mute(data, block)
+                    is_same = ready.is_for_all and memo.note_mute(block)
                 elif (ready.is_for_all and facts.is_common) or ready.facts is facts:
                     is_same = verdict.facts is facts or facts.is_mute
                 else:

@@ -14,6 +14,7 @@ from cacheproxy.caching.key import cache_key
 from cacheproxy.errors import ClientError, SyntaxFault
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.head import (
+    LINE_NAMES,
     HeadLimits,
     check_host_value,
     parse_request_line,
@@ -26,6 +27,7 @@ from cacheproxy.http.uri import Origin, parse_absolute
 from cacheproxy.server.prebuilt import Prebuilt
 
 _END = b"\r\n\r\n"
+_NAMES = LINE_NAMES.findall
 # A head longer than this is unlikely to come again, and would push out many that do.
 _LONGEST_BYTES = 8 * 1024
 _METHODS = frozenset({"GET", "HEAD"})
@@ -65,11 +67,11 @@ class LineFacts:
 class BoundedMemo(Generic[V]):
     """A dict within `limit_bytes`, in two generations: what is not used while one fills up is forgotten."""
 
-    __slots__ = ("_base", "_factor", "_limit", "_old", "_seen", "_size", "_turn", "young")
+    __slots__ = ("_base", "_factor", "_limit", "_seen", "_size", "_turn", "old", "young")
 
     def __init__(self, limit_bytes: int, base: int, factor: int) -> None:
         self.young: dict[bytes, V] = {}
-        self._old: dict[bytes, V] = {}
+        self.old: dict[bytes, V] = {}
         # Hashes, each in the group that its low bits say: one line of the processor's cache is all that an offer touches.
         self._seen = array("q", bytes(8 * _WAYS * (_LAST_GROUP + 1)))
         self._turn = 0
@@ -83,7 +85,7 @@ class BoundedMemo(Generic[V]):
         """The value, kept for another generation."""
         found = self.young.get(key)
         if found is None:
-            found = self._old.get(key)
+            found = self.old.get(key)
             if found is not None:
                 self.put(key, found)
         return found
@@ -92,7 +94,7 @@ class BoundedMemo(Generic[V]):
         """Remember."""
         self._size += self._base + self._factor * len(key)
         if self._size > self._limit:
-            self._old, self.young = self.young, {}
+            self.old, self.young = self.young, {}
             self._size = self._base + self._factor * len(key)
         self.young[key] = value
 
@@ -113,7 +115,7 @@ class BoundedMemo(Generic[V]):
         return False
 
     def __len__(self) -> int:
-        return len(self.young) + len(self._old)
+        return len(self.young) + len(self.old)
 
 
 class ParseMemo:
@@ -145,16 +147,29 @@ class ParseMemo:
         line, facts = self.lines.get(data[:at]), self.blocks.get(data[at:])
         return None if line is None or facts is None else line.head.with_fields(facts.received)
 
-    def note_mute(self, data: bytes, block: bytes) -> bool:
-        """Note that `data` came with the fields of `block`, for `learn` to remember them when they come again.
+    def note_mute(self, block: bytes) -> bool:
+        """Note that a request came with the fields of `block`, for `learn` to remember them when they come again.
 
-        Whether it was for the first time, they say nothing, and all but the first line is one whole request.
+        Whether it was for the first time, they say nothing, and they end the request. Nobody who sends new fields
+        each time should notice: this takes no more steps than the names need.
         """
+        names = _NAMES(block)
+        count = len(names)
+        if (
+            not 0 < count <= self._limits.fields
+            or block.count(b"\n") != count + 1
+            or not block.endswith(_END)
+            or len(block) > self._limits.field_bytes
+        ):
+            return False
+        is_known_host = block[: block.index(b"\r")] in self._hosts
+        del names[0]
         try:
-            is_mute = self._is_whole(data) and self._is_mute(block)
+            if not (is_known_host and self._mute.issuperset(names)) and not self._is_mute(block):
+                return False
         except ClientError:
             return False
-        return is_mute and not self.blocks.has_seen(block)
+        return not self.blocks.has_seen(block)
 
     def learn(
         self,

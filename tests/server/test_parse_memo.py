@@ -101,7 +101,7 @@ def test_a_connection_that_stays_says_nothing(lines: bytes, is_mute: bool) -> No
     memo = ParseMemo(HeadLimits(), 1 << 20)
     data = b"GET http://h/a HTTP/1.1\r\nHost: h\r\nUser-Agent: a\r\n" + lines + b"\r\n\r\n"
     block = data.partition(b"\r\n")[2]
-    assert [memo.note_mute(data, block) for _ in range(2)] == [is_mute, False]
+    assert [memo.note_mute(block) for _ in range(2)] == [is_mute, False]
     learnt = learn(memo, data)
     assert learnt is not None and learnt[1].is_mute is is_mute
     assert end_to_end(learnt[1].received) == learnt[1].fields

@@ -160,7 +160,7 @@ class Twin:
         """A remembered request line leads to what its key has in memory, if that is one alone, or to nothing."""
         hot, memory = self.app.hot, self.app.store._memory
         assert hot is not None
-        for line in (*hot.memo.lines.young.values(), *hot.memo.lines._old.values()):
+        for line in (*hot.memo.lines.young.values(), *hot.memo.lines.old.values()):
             ready, found = line.ready, memory.find(line.key)
             if ready is not None and (len(found) != 1 or found[0].prepared.plain is not ready):
                 assert (ready.body, ready.facts, ready.rules, ready.is_for_all) == (b"", None, None, False)
