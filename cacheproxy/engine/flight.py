@@ -201,10 +201,7 @@ class Flights:
 
     def settle(self, flight: Flight, outcome: FlightOutcome, mark: str | None = None) -> None:
         """The head of a flight is judged; `mark` is what is not waited for again where it is for one alone."""
-        if flight.is_shareable and self._pending.get(flight.key) is flight:
-            del self._pending[flight.key]
-        else:
-            self._forget_pending(flight)
+        self._forget_pending(flight)
         if flight.task is None and not flight.waiters:
             # A fetch of the direct path for which nobody waited.
             return
