@@ -33,19 +33,19 @@ def forwarded_head(
     added = (_known_added if is_short else _added)(
         names, lines, parts.via, head.version, head.status, reason, stored, collapsed
     )
-    staying = fields.lines if added.pick is None else added.pick(fields.lines)
+    staying = fields.texts if added.pick is None else added.pick(fields.texts)
     if added.lacks_date:
         # RFC 9110 §6.6.1: a recipient with a clock adds the Date that the origin left out.
-        staying = (*staying, ("Date", format_date(parts.clock.wall())))
-    return ResponseHead(head.status, head.reason_phrase, Fields(staying + added.lines, added.names))
+        staying = (*staying, f"Date: {format_date(parts.clock.wall())}")
+    return ResponseHead(head.status, head.reason_phrase, Fields.sent(staying + added.texts, added.names))
 
 
 class _Added(NamedTuple):
-    """What the proxy makes of the fields of all responses alike: those that `pick` takes (None: all), and `lines`."""
+    """What the proxy makes of the fields of all responses alike: those that `pick` takes (None: all), and `texts`."""
 
     pick: Pick | None
     lacks_date: bool
-    lines: tuple[FieldLine, ...]
+    texts: tuple[str, ...]
     names: Names
 
 
@@ -69,8 +69,8 @@ def _added(
     pick, staying = (None, names) if passing is None else passing
     lacks_date = "date" not in staying.at
     more = ("Date",) if lacks_date else ()
-    lines = (("Via", _via(via, version)), ("Cache-Status", said))
-    return _Added(pick, lacks_date, lines, staying.plus((*more, "Via", "Cache-Status")))
+    texts = (f"Via: {_via(via, version)}", f"Cache-Status: {said}")
+    return _Added(pick, lacks_date, texts, staying.plus((*more, "Via", "Cache-Status")))
 
 
 _SHORT = 256

@@ -138,7 +138,7 @@ def parse_response_directives(fields: Fields) -> ResponseDirectives:
     places = fields.named.at.get("cache-control")
     if places is None:
         return NO_DIRECTIVES
-    lines = (fields.lines[places[0]][1],) if len(places) == 1 else fields.all("cache-control")
+    lines = (fields.value_at(places[0]),) if len(places) == 1 else fields.all("cache-control")
     # Few values make up most responses.
     is_short = len(lines) == 1 and len(lines[0]) <= _MEMO_LENGTH
     return _response_directives_of(lines) if is_short else _response_directives(lines)

@@ -55,7 +55,7 @@ def connection_lines(fields: Fields) -> tuple[str, ...]:
     if not names.has_connection:
         return ()
     if names.sole_connection >= 0:
-        return (fields.lines[names.sole_connection][1],)
+        return (fields.value_at(names.sole_connection),)
     return fields.all("connection") + fields.all("proxy-connection")
 
 
@@ -69,7 +69,7 @@ def end_to_end(fields: Fields) -> Fields:
     if passing is None:
         return fields
     pick, rest = passing
-    return Fields(pick(fields.lines), rest)
+    return Fields.sent(pick(fields.texts), rest)
 
 
 def passing_on(names: Names, lines: tuple[str, ...]) -> tuple[Pick, Names] | None:

@@ -72,7 +72,7 @@ def response_framing(status: int, method: str, fields: Fields, version: tuple[in
     """The framing of a final response to `method`. Raises SyntaxFault where it cannot be trusted."""
     place = fields.named.sole_length
     if place >= 0 and method != "HEAD" and status not in (204, 304):
-        digits = fields.lines[place][1]
+        digits = fields.value_at(place)
         if digits.isdigit() and digits.isascii() and len(digits) <= _SHORT_LENGTH:
             # The usual case; below it would come to the same.
             return Framing(int(digits))

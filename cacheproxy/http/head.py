@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from cacheproxy.errors import ClientError, SyntaxFault
 from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
+from cacheproxy.http.names import names_of
 from cacheproxy.http.uri import UnsupportedScheme, parse_absolute, parse_authority
 
 _REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^\s\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])\Z")
@@ -33,9 +34,9 @@ _FIELD_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t \x21-\x7e\x80-\x
 _SPLIT_LINES = re.compile(r"([^:]+):([^\r]*)\r\n")
 # At the beginnings of lines: where there are as many as line feeds, and one is the end, nothing is between them.
 # What nearly everybody sends: one space, and a value without white space around it.
-_NEAT_LINE = re.compile(
-    r"(?<![^\n])([!#$%&'*+\-.^_`|~0-9A-Za-z]+): "
-    r"([\x21-\x7e\x80-\xff][\t \x21-\x7e\x80-\xff]*(?<![\t ]))\r\n"
+_NEAT_NAMES = re.compile(
+    r"(?<![^\n])([!#$%&'*+\-.^_`|~0-9A-Za-z]++): "
+    r"(?=[\x21-\x7e\x80-\xff])[\t \x21-\x7e\x80-\xff]*+(?<![\t ])\r\n"
 )
 # As `_FIELD_LINE`.
 LINE_NAMES = re.compile(rb"(?<![^\n])([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t \x21-\x7e\x80-\xff]*+\r\n")
@@ -46,12 +47,17 @@ def parse_plain_fields(block: str, limits: HeadLimits) -> Fields | None:
 
     For all lines at once, it takes a fifth of the time of one line after the other.
     """
-    lines: list[FieldLine] = _NEAT_LINE.findall(block)
-    if not lines or len(lines) != block.count("\n") or not block.endswith("\n"):
-        if _FIELD_LINES.match(block) is None:
-            return None
-        lines = _split_lines(block)
-    return None if len(lines) > limits.fields or len(block) > limits.field_bytes else Fields(lines)
+    if len(block) > limits.field_bytes:
+        return None
+    names: list[str] = _NEAT_NAMES.findall(block)
+    texts = block.split("\r\n")
+    if names and len(texts) == len(names) + 1 and block.count("\n") == len(names) and not texts[-1]:
+        del texts[-1]
+        return None if len(names) > limits.fields else Fields.sent(tuple(texts), names_of(tuple(names)))
+    if _FIELD_LINES.match(block) is None:
+        return None
+    lines = _split_lines(block)
+    return None if len(lines) > limits.fields else Fields(lines)
 
 
 def _split_lines(block: str) -> list[FieldLine]:
@@ -213,20 +219,13 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     text = data.decode("latin-1")
     line, _, block = text.partition("\r\n")
     status, phrase, version = (_known_status if len(line) <= _KNOWN_LENGTH else _status_line)(line)
-    block += "\r\n"
-    neat = _NEAT_LINE.findall(block)
-    if (
-        neat
-        and len(neat) == block.count("\n")
-        and len(neat) <= limits.fields
-        and len(block) <= limits.field_bytes
-    ):
-        # What nearly everybody sends; below it would come to the same.
-        return ResponseHead(status, phrase, Fields(neat), version)
-    try:
-        fields = _fields(block[:-2], limits)
-    except OverflowError as overflow:
-        raise SyntaxFault(str(overflow)) from None
+    fields = parse_plain_fields(block + "\r\n", limits) if block else Fields()
+    if fields is None:
+        # One line after the other, to say what is wrong.
+        try:
+            fields = Fields(_field_lines(block.split("\r\n"), limits))
+        except OverflowError as overflow:
+            raise SyntaxFault(str(overflow)) from None
     return ResponseHead(status, phrase, fields, version)
 
 

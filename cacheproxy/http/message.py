@@ -14,36 +14,61 @@ _NAME: Callable[[FieldLine], str] = itemgetter(0)
 
 
 class Fields:
-    """Field lines in their order, case and number; look-up ignores case (RFC 9110 §5.1-5.3)."""
+    """Field lines in their order, case and number; look-up ignores case (RFC 9110 §5.1-5.3).
 
-    __slots__ = ("lines", "named")
+    A line is kept as it stands in a head, `Name: value`: most lines are only passed on. Where the value begins is
+    known to the names, which all heads with the same share.
+    """
 
-    def __init__(self, lines: Iterable[FieldLine] = (), names: Names | None = None) -> None:
-        """`names`: those of the lines, where they are known."""
-        self.lines: tuple[FieldLine, ...] = tuple(lines)
-        self.named = names_of(tuple(map(_NAME, self.lines))) if names is None else names
-        """What is known of the names alone, shared by all fields with the same names in the same order."""
+    __slots__ = ("named", "texts")
+
+    def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
+        pairs = tuple(lines)
+        self.texts: tuple[str, ...] = tuple([f"{name}: {value}" for name, value in pairs])
+        self.named = names_of(tuple(map(_NAME, pairs)))
+        """What is known of the names alone."""
+
+    @classmethod
+    def sent(cls, texts: tuple[str, ...], named: Names) -> Fields:
+        """Fields of lines that are there already, each `Name: value`, with these names."""
+        fields = cls.__new__(cls)
+        fields.texts = texts
+        fields.named = named
+        return fields
+
+    @property
+    def lines(self) -> tuple[FieldLine, ...]:
+        """(name, value) each, made anew."""
+        named = self.named
+        return tuple(
+            [
+                (name, text[start:])
+                for name, start, text in zip(named.as_sent, named.starts, self.texts, strict=True)
+            ]
+        )
+
+    def value_at(self, place: int) -> str:
+        """The value of the line at a place."""
+        return self.texts[place][self.named.starts[place] :]
 
     def all(self, name: str) -> tuple[str, ...]:
         """The values of each line called `name` (lower case), in order."""
         places = self.named.at.get(name)
-        if places is None:
-            return ()
-        lines = self.lines
-        return (lines[places[0]][1],) if len(places) == 1 else tuple([lines[place][1] for place in places])
+        return () if places is None else tuple([self.value_at(place) for place in places])
 
     def get(self, name: str) -> str | None:
         """The combined value of `name` (lower case), its lines joined by commas; None if absent."""
         places = self.named.at.get(name)
         if places is None:
             return None
-        lines = self.lines
-        return lines[places[0]][1] if len(places) == 1 else ", ".join([lines[place][1] for place in places])
+        if len(places) == 1:
+            return self.texts[places[0]][self.named.starts[places[0]] :]
+        return ", ".join([self.value_at(place) for place in places])
 
     def only(self, name: str) -> str | None:
         """The value of a field that appears exactly once, else None."""
         places = self.named.at.get(name)
-        return self.lines[places[0]][1] if places is not None and len(places) == 1 else None
+        return self.value_at(places[0]) if places is not None and len(places) == 1 else None
 
     def names(self) -> KeysView[str]:
         """The field names present, in lower case."""
@@ -56,10 +81,14 @@ class Fields:
         return iter(self.lines)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fields) and self.lines == other.lines
+        return (
+            isinstance(other, Fields)
+            and self.texts == other.texts
+            and self.named.as_sent == other.named.as_sent
+        )
 
     def __hash__(self) -> int:
-        return hash(self.lines)
+        return hash(self.texts)
 
     def __repr__(self) -> str:
         return f"Fields({list(self.lines)!r})"
@@ -67,7 +96,7 @@ class Fields:
     def without(self, names: Iterable[str]) -> Fields:
         """These fields less every line whose lower-case name is in `names`."""
         pick, rest = self.named.without(frozenset(names))
-        return Fields(pick(self.lines), rest)
+        return Fields.sent(pick(self.texts), rest)
 
     def where(self, keep: Callable[[str, str], bool]) -> Fields:
         """The lines for which `keep(lower_name, value)` holds."""
@@ -75,7 +104,8 @@ class Fields:
 
     def plus(self, *lines: FieldLine) -> Fields:
         """These fields with `lines` behind them."""
-        return Fields(self.lines + lines, self.named.plus(tuple(map(_NAME, lines))))
+        more = Fields(lines)
+        return Fields.sent(self.texts + more.texts, self.named.plus(more.named.as_sent))
 
     def replaced(self, name: str, value: str) -> Fields:
         """`name` with exactly one line of `value`, in the place of its first line or at the end."""
@@ -94,7 +124,7 @@ class Fields:
 
     def wire(self) -> str:
         """The lines as they stand in a head, each with CRLF."""
-        return "".join([f"{name}: {value}\r\n" for name, value in self.lines])
+        return "\r\n".join(self.texts) + "\r\n" if self.texts else ""
 
 
 class RequestHead(NamedTuple):
@@ -125,5 +155,4 @@ class ResponseHead(NamedTuple):
 
     def wire(self) -> bytes:
         """The head as sent: status line, fields, empty line."""
-        lines = "".join([f"{name}: {value}\r\n" for name, value in self.fields.lines])
-        return f"HTTP/1.1 {self.status} {self.reason_phrase}\r\n{lines}\r\n".encode("latin-1")
+        return f"HTTP/1.1 {self.status} {self.reason_phrase}\r\n{self.fields.wire()}\r\n".encode("latin-1")

@@ -29,10 +29,13 @@ class Names:
         "passing",
         "sole_connection",
         "sole_length",
+        "starts",
     )
 
     def __init__(self, as_sent: tuple[str, ...]) -> None:
         self.as_sent = as_sent
+        self.starts = tuple([len(name) + len(": ") for name in as_sent])
+        """Where the value begins in each line."""
         at: dict[str, tuple[int, ...]] = {}
         for place, name in enumerate(as_sent):
             lower = name.lower()

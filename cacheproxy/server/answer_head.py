@@ -49,7 +49,7 @@ def framed_head(
         and method != "HEAD"
         and version == (1, 1)
         and head.status not in (204, 304)
-        and fields.lines[names.sole_length][1] == str(length)
+        and fields.value_at(names.sole_length) == str(length)
     ):
         # The usual case: nothing to change; below it would come to the same.
         return WireHead(head.wire(), True, False, length, True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from itertools import chain
 from operator import itemgetter
 
 from cachetools import LRUCache
@@ -49,8 +48,8 @@ class MemoryBody:
 def weigh(candidate: Candidate) -> int:
     """Bytes that an entry takes in memory, its body's only where that is in memory too."""
     stored = candidate.stored
-    lines = stored.fields.lines
-    text = len(stored.key) + 120 * len(lines) + sum(map(len, chain.from_iterable(lines)))
+    texts = stored.fields.texts
+    text = len(stored.key) + 60 * len(texts) + sum(map(len, texts))
     body = candidate.body
     return _OVERHEAD_BYTES + text + (len(body.whole()) if isinstance(body, MemoryBody) else 0)
 
