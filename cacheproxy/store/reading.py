@@ -22,6 +22,7 @@ log = logging.getLogger("cacheproxy")
 INLINE_BYTES = 64 * 1024
 """Bodies up to this size come with the look-up; larger ones are read row by row."""
 _LOOKUP_KEYS = 64
+_GATHERING_TURNS = 3
 
 _LOOKUP = (
     # The checksums are compared by who decodes: SQLite would call back into Python for each.
@@ -79,14 +80,20 @@ class DiskReader:
 
     async def _look_up(self) -> None:
         batch: list[tuple[str, Answered]] = []
+        under_way: list[tuple[str, Answered]] = []
         try:
             while self._queue:
+                if len(self._queue) > 1 or len(batch) > 1:
+                    # Where several ask at once more are about to: together they cost less.
+                    for _ in range(_GATHERING_TURNS):
+                        await asyncio.sleep(0)
                 batch, self._queue = self._queue[:_LOOKUP_KEYS], self._queue[_LOOKUP_KEYS:]
+                under_way = batch
                 await self._look_up_batch(batch)
-                batch = []
+                under_way = []
         finally:
             self._is_looking = False
-            rest, self._queue = [*batch, *self._queue], []
+            rest, self._queue = [*under_way, *self._queue], []
             for _, answered in rest:
                 answered(StoreError("the store is closing"))
 
