@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheproxy.errors import ClientError, SyntaxFault
+from cacheproxy.http import head
 from cacheproxy.http.head import (
     HeadLimits,
     parse_plain_fields,
@@ -16,7 +17,7 @@ from cacheproxy.http.head import (
     parse_response_head,
     plain_field_names,
 )
-from cacheproxy.http.message import RequestHead, ResponseHead
+from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 
 LIMITS = HeadLimits(target_bytes=100, field_bytes=60, fields=4)
 TOKENS = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8)
@@ -291,3 +292,5 @@ def test_plain_names_are_the_names_of_plain_fields(block: bytes) -> None:
     assert (names is None) == (fields is None)
     if fields is not None and names is not None:
         assert names == [name.encode() for name, _ in fields.lines]
+        assert list(fields.lines) == head._field_lines(block.decode("latin-1").split("\r\n")[:-1], limits)
+        assert fields == Fields(fields.lines)
