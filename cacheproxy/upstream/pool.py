@@ -83,7 +83,14 @@ class Pool:
 
     async def obtain(self, origin: Origin) -> OriginConnection:
         """An idle connection to `origin` or a new one, whichever is to be had first. Raises UpstreamError."""
-        return self.idle(origin) or await self._reserve(origin, may_reuse=True) or await self._open_new(origin)
+        if (connection := self.idle(origin)) is not None:
+            return connection
+        while (connection := await self._reserve(origin, may_reuse=True)) is not None:
+            if connection.is_usable and connection.is_quiet:
+                return connection
+            # It has ended on the way here.
+            connection.close()
+        return await self._open_new(origin)
 
     async def connect(self, origin: Origin) -> OriginConnection:
         """A new connection to `origin`. Raises UpstreamError."""

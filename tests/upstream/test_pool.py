@@ -75,6 +75,18 @@ async def test_what_is_released_goes_to_the_first_who_waits(pairs: Pairs) -> Non
     assert not pool.waiting
 
 
+async def test_what_has_ended_on_its_way_is_not_used(pairs: Pairs) -> None:
+    """RFC 9112 §9.3.1, §9.2."""
+    pool = pool_of(pairs, per_origin=1)
+    connection = await pool.obtain(ONE)
+    task = await waiting(pool, ONE)
+    await use(connection, pairs)
+    pool.release(connection)
+    pairs.far[0].sendall(b"HTTP/1.1 200 nobody asked\r\n\r\n")
+    assert await task is not connection
+    assert connection.is_closed
+
+
 async def test_who_wants_a_new_one_gets_the_place(pairs: Pairs) -> None:
     pool = pool_of(pairs, per_origin=1)
     connection = await pool.obtain(ONE)
