@@ -96,6 +96,16 @@ SUITES: Final = (
         Traffic(("1k",), 5000, 50, kind="nc"),
         quick=True,
     ),
+    # More clients than connections to one origin (`upstream.connections_per_origin`).
+    Suite(
+        "miss-200",
+        "miss 1 KB, 200 connections",
+        "wrk",
+        "miss",
+        MISSING,
+        Traffic(("1k",), 5000, 200, kind="nc"),
+        (CPU, RATE, P99),
+    ),
     Suite("miss-16k", "miss 16 KB", "wrk", "miss", MISSING, Traffic(("16k",), 5000, 50, kind="nc")),
     Suite(
         "miss-100m",

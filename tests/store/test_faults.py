@@ -98,6 +98,9 @@ async def one_round(house: House, fail: Callable[[], None]) -> None:
         fail()
         if house._store is None:
             await house.open()
+        # What the writer was doing when the fault was disarmed may have failed, and not be told of yet.
+        await house.flush()
+        await until(lambda: house.disk._recovery is None)
         assert await house.put(response(), content("after", 300 * KIB)) is not None, (
             "it does not store any more"
         )
