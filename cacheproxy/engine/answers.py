@@ -74,7 +74,8 @@ def _added(
 
 
 _SHORT = 256
-_known_added = lru_cache(2048)(_added)
+# Each keeps two sets of names.
+_known_added = lru_cache(256)(_added)
 
 
 def stored_fields(

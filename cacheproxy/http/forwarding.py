@@ -88,7 +88,7 @@ def passing_on(names: Names, lines: tuple[str, ...]) -> tuple[Pick, Names] | Non
 
 _MEMO_LENGTH = 256
 _known_options = lru_cache(maxsize=1024)(_options)
-_MAX_PASSING = 16
+_MAX_PASSING = 4
 
 
 def _staying(names: tuple[str, ...], options: frozenset[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Any
 _MAX_KNOWN = 1024
 # What a head's names may take to be remembered, in characters.
 _LONGEST = 1024
+_MOST_LINES = 64
 _MAX_DERIVED = 4
 
 Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
@@ -44,7 +45,7 @@ class Names:
         """The places of the lines of each name, in lower case."""
         self.lower = tuple(at)
         """Each name once, in lower case."""
-        self.is_long = sum(map(len, as_sent)) > _LONGEST
+        self.is_long = len(as_sent) > _MOST_LINES or sum(map(len, as_sent)) > _LONGEST
         """Whether they take too much to be remembered."""
         lengths = at.get("content-length", ())
         self.sole_length = lengths[0] if len(lengths) == 1 and "transfer-encoding" not in at else -1

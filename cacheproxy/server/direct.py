@@ -277,7 +277,8 @@ class DirectReply:
 
     def resumed(self) -> None:
         """The client has caught up."""
-        if self.is_over:
+        if self.is_over or self._answer is not None:
+            # What is not sent yet looks itself, once it is.
             return
         if self._timer is not None:
             self._timer.cancel()

@@ -78,7 +78,7 @@ class OriginConnection(asyncio.Protocol):
         """Whether the other end is on the internet."""
         peer = None if self._transport is None else self._transport.get_extra_info("peername")
         try:
-            return peer is not None and ipaddress.ip_address(peer[0].partition("%")[0]).is_global
+            return isinstance(peer, tuple) and ipaddress.ip_address(peer[0].partition("%")[0]).is_global
         except ValueError:
             return False
 

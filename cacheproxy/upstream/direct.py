@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from cacheproxy.cork import Cork
@@ -15,6 +16,8 @@ from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.pool import Pool
 from cacheproxy.upstream.response import Asked, OriginResponse, Owner, WholeResponse, no_response
 from cacheproxy.upstream.response_parser import Final, Interim
+
+log = logging.getLogger("cacheproxy")
 
 
 class _Owner(Owner, Protocol):
@@ -111,7 +114,14 @@ class DirectFetch:
         assert connection is not None
         connection.listener = connection.whole_sink = None
         self._owner.deadlines.forget(self)
-        self._sink.responded(self._owner.whole(connection, self._affinity, final, content, self._request_time))
+        try:
+            response = self._owner.whole(connection, self._affinity, final, content, self._request_time)
+        except Exception:
+            log.exception("a response of %s", self._origin.host)
+            error = UpstreamError(Reason.PROXY_INTERNAL_ERROR, self._origin.host, "internal")
+            self._sink.failed(error)
+        else:
+            self._sink.responded(response)
 
     def _heard(self) -> None:
         connection = self._connection

@@ -18,6 +18,8 @@ from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.dialling import tls_failure
 from cacheproxy.upstream.waiting import Waiting, WaitingTask
 
+_AGAIN_S = 0.05
+
 
 class Opener(Protocol):
     """Connects: over the network, or to a process of this proxy."""
@@ -57,6 +59,7 @@ class Pool:
         self.waiting = Waiting()
         self.wait_s = options.wait_s
         self._sweeper: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -141,6 +144,8 @@ class Pool:
         try:
             async with asyncio.timeout(self.wait_s):
                 while (released := await waiter.told) is None and not self._has_room(origin):
+                    if may_reuse and (released := self.idle(origin)) is not None:
+                        break
                     waiter.told = asyncio.get_running_loop().create_future()
                     self.waiting.add_again(origin, waiter)
             return released
@@ -151,7 +156,7 @@ class Pool:
                 if (released := waiter.told.result()) is not None:
                     self.release(released)
                 else:
-                    self.waiting.tell_next(origin)
+                    self._tell_next(origin)
             if isinstance(error, TimeoutError):
                 raise self.all_in_use(origin) from None
             raise
@@ -212,7 +217,20 @@ class Pool:
             self._open.pop(origin, None)
             if not self._idle.get(origin):
                 self._idle.pop(origin, None)
-        self.waiting.tell_next(origin)
+        self._tell_next(origin)
+
+    def _tell_next(self, origin: Origin) -> None:
+        self.waiting.tell_next(origin, self._has_room)
+        # Whoever was told may not come for the place, as its client has left.
+        if self.waiting and self._again is None and not self._is_closed:
+            self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        for origin in self.waiting.origins():
+            if self._has_room(origin):
+                self._tell_next(origin)
+                return
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -233,6 +251,8 @@ class Pool:
     def close(self) -> None:
         """Close every idle connection; those in use close when they are released."""
         self._is_closed = True
+        if self._again is not None:
+            self._again.cancel()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for queue in list(self._idle.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from cacheproxy.http.uri import Origin
@@ -66,19 +67,24 @@ class Waiting:
             del self._queues[origin]
 
     def hand_over(self, connection: OriginConnection) -> bool:
-        """Give an idle connection to the first who may use it; False where there is none."""
+        """Give an idle connection to the first in line; False where there is none, or where it wants a new one."""
         origin = connection.origin
-        while waiter := next((one for one in self._queues.get(origin, ()) if one.may_reuse), None):
-            self.leave(origin, waiter)
+        while (queue := self._queues.get(origin)) and queue[0].may_reuse:
+            waiter = queue.popleft()
+            self._forget(origin, queue)
             if waiter.given(connection):
                 return True
         return False
 
-    def tell_next(self, origin: Origin) -> None:
-        """There is a place, for `origin` first of all; under the limit for all origins, for any other."""
+    def tell_next(self, origin: Origin, has_room: Callable[[Origin], bool]) -> None:
+        """There is a place, for `origin` first of all; under the limit for all origins, for any that `has_room`."""
         for one in [origin, *self._queues]:
-            while queue := self._queues.get(one):
+            while (queue := self._queues.get(one)) and has_room(one):
                 waiter = queue.popleft()
                 self._forget(one, queue)
                 if waiter.given(None):
                     return
+
+    def origins(self) -> list[Origin]:
+        """Those that somebody waits for."""
+        return list(self._queues)

@@ -139,3 +139,50 @@ async def test_who_waits_for_too_long_is_told_why(pairs: Pairs) -> None:
     with pytest.raises(UpstreamError, match="all 1 connections"):
         await pool.obtain(ONE)
     assert not pool.waiting
+
+
+async def test_who_wants_a_new_one_is_not_passed_by(pairs: Pairs) -> None:
+    pool = pool_of(pairs, per_origin=1)
+    connection = await pool.obtain(ONE)
+    posting, getting = await waiting(pool, ONE, fresh=True), await waiting(pool, ONE)
+    await use(connection, pairs)
+    pool.release(connection)
+    new = await posting
+    assert new is not connection
+    assert not getting.done()
+    new.close()
+    await getting
+
+
+async def test_a_place_is_for_an_origin_that_has_room(pairs: Pairs) -> None:
+    """Under the limit for all: whoever has as many as it may have does not take the wake-up from who could use it."""
+    third = Origin("http", "third", 80)
+    pool = pool_of(pairs, per_origin=2, total=3)
+    for _ in range(2):
+        await pool.obtain(ONE)
+    other = await pool.obtain(OTHER)
+    one, two, last = await waiting(pool, ONE), await waiting(pool, ONE), await waiting(pool, third)
+    other.close()
+    assert (await last).origin == third
+    for task in (one, two):
+        assert not task.done()
+        task.cancel()
+
+
+class NeverComes:
+    """Is told of a place and does not take it."""
+
+    may_reuse = True
+
+    def given(self, connection: OriginConnection | None) -> bool:
+        return True
+
+
+async def test_a_place_for_which_nobody_comes_is_the_next_ones(pairs: Pairs) -> None:
+    pool = pool_of(pairs, per_origin=1)
+    connection = await pool.obtain(ONE)
+    pool.waiting.add(ONE, NeverComes())
+    task = await waiting(pool, ONE)
+    connection.close()
+    async with asyncio.timeout(5):
+        await task
