@@ -37,7 +37,7 @@ from cacheproxy.sockets import raise_file_limit, room_for_clients
 from cacheproxy.store.directory import CacheDirectory
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from cacheproxy.store.tiered import TieredStore
 from cacheproxy.telemetry.access_log import AccessLog
 from cacheproxy.telemetry.counters import Counters
@@ -61,6 +61,19 @@ def default_directory() -> Path:
 def max_object(config: Config) -> int:
     """The largest body that is stored."""
     return config.number("cache.max_object") or config.number("cache.disk") // 4 or 2**62
+
+
+def disk_options(config: Config) -> DiskOptions:
+    """How the disk is used, where it is. Raises StartError."""
+    disk_bytes = config.number("cache.disk")
+    if disk_bytes < 4 * 1024 * 1024:
+        raise StartError("cache.disk is too small: at least 4MiB, or 0 for none")
+    return DiskOptions(
+        disk_bytes,
+        config.number("cache.keep_free"),
+        config.number("cache.write_queue"),
+        config.seconds("cache.disk_wait"),
+    )
 
 
 def caching_options(config: Config) -> CachingOptions:
@@ -97,7 +110,7 @@ class App:
     def counters(self) -> Counters:
         """What has happened until now."""
         if self.hot is not None:
-            self.hot.count()
+            self.hot.tally.count()
         return self._counters
 
     async def start(self) -> None:
@@ -174,8 +187,8 @@ class App:
         options = self._connection_options()
         self.hot = hot = self._hot_path(options)
         if hot is not None:
-            self._counters.catch_up = hot.count
-            self._closers.append(hot.settle)
+            self._counters.catch_up = hot.tally.count
+            self._closers.append(hot.tally.settle)
         await self._before_listening(options, upstream)
         replies: DirectReplies | None = None
         if hot is not None:
@@ -225,24 +238,18 @@ class App:
 
     async def _open_store(self) -> TieredStore:
         config = self.config
-        memory = MemoryTier(config.number("cache.memory"))
+        memory = MemoryTier(config.number("cache.memory"), config.number("cache.disk_heads"))
         disk: DiskTier | None = None
-        disk_bytes = config.number("cache.disk")
-        if disk_bytes:
-            if disk_bytes < 4 * 1024 * 1024:
-                raise StartError("cache.disk is too small: at least 4MiB, or 0 for none")
-            options = WriterOptions(
-                disk_bytes, config.number("cache.keep_free"), config.number("cache.write_queue")
-            )
-            disk = self._disk_tier(options, memory)
+        if config.number("cache.disk"):
+            disk = self._disk_tier(disk_options(config), memory)
             try:
                 await disk.open()
             except StoreError as error:
                 raise StartError(str(error)) from None
         return self._tiered(memory, disk)
 
-    def _disk_tier(self, options: WriterOptions, memory: MemoryTier) -> DiskTier:
-        return DiskTier(self.directory, options, self._caching(), self._counters, memory.drop)
+    def _disk_tier(self, options: DiskOptions, memory: MemoryTier) -> DiskTier:
+        return DiskTier(self.directory, options, self._caching(), self._counters, memory)
 
     def _tiered(self, memory: MemoryTier, disk: DiskTier | None) -> TieredStore:
         return TieredStore(memory, disk, self._max_object())

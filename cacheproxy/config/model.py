@@ -120,10 +120,22 @@ SETTINGS: tuple[Setting, ...] = (
         256 * _MIB,
         "memory for hot stored responses; objects above 1/64 stay on disk",
     ),
+    Setting(
+        "cache.disk_heads",
+        Kind.SIZE,
+        32 * _MIB,
+        "memory for the heads of responses on disk that were read once, about 5 KiB each",
+    ),
     Setting("cache.disk", Kind.SIZE, 10 * _GIB, "largest size of the cache file; 0 turns the disk tier off"),
     Setting("cache.max_object", Kind.SIZE, 0, "largest body that is stored; 0: a quarter of cache.disk"),
     Setting("cache.keep_free", Kind.SIZE, 256 * _MIB, "room left on the file system"),
     Setting("cache.write_queue", Kind.SIZE, 4 * _MIB, "bytes waiting for the disk before downloads are slowed"),
+    Setting(
+        "cache.disk_wait",
+        Kind.DURATION,
+        0.0005,
+        "reads from disk that take longer than this are left to a thread for a while; 0: every one is",
+    ),
     Setting(
         "cache.set_cookie",
         Kind.CHOICE,

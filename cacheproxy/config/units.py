@@ -50,4 +50,4 @@ def format_duration(seconds: float) -> str:
         size = _SECONDS[unit]
         if seconds >= size and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
-    return f"{int(seconds * 1000)}ms" if 0 < seconds < 1 else f"{seconds:.15g}s"
+    return f"{seconds * 1000:.15g}ms" if 0 < seconds < 1 else f"{seconds:.15g}s"

@@ -171,6 +171,10 @@ class AssembledBody:
         """Never in one piece."""
         return
 
+    def at_once(self) -> None:
+        """It is still arriving."""
+        return
+
     def read(self, part: Slice | None) -> AssemblyReader:
         """Follow it from the start of `part`."""
         start, end = (0, self.assembly.stored.length) if part is None else (part.start, part.end)

@@ -51,11 +51,11 @@ class DirectPath:
         self._filling = flights.fillings.keys
 
     def begin(
-        self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply
+        self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply, is_absent: bool
     ) -> DirectExchange | DirectHop | None:
         """Take on a GET that is plain by `facts`, which has its fields, and for which the hot path has found nothing.
 
-        None where it is for the ordinary path.
+        `is_absent`: nor is there anything to find, as far as this worker owns it. None where it is for the ordinary path.
         """
         parts, key = self.parts, line.key
         outbound: Outbound = facts.prepared or prepare(facts, parts.codings, parts.via)
@@ -74,7 +74,7 @@ class DirectPath:
         if not keep_codings.is_empty and (route.host in keep_codings or parts.store.lookup_memory(key)):
             return None
         exchange = DirectExchange(self, line, facts, outbound, affinity, reply)
-        if not parts.store.is_absent(key):
+        if not (is_absent or parts.store.is_absent(key)):
             parts.store.look_up(key, exchange.found)
         elif not exchange.go_forward():
             return None

@@ -48,6 +48,7 @@ class Engine:
         """Be one of several workers; the owner's end of what the others pass on to this one."""
         self.relay = Relay(self._forwarder, self.flights, owners, siblings, store)
         self.purge_everywhere = purge_everywhere
+        self.hot.owns = self.relay.owns
         return OwnersEnd(self.key_of, store)
 
     def direct_path(self, upstream: DirectUpstream, *, for_siblings: bool = False) -> DirectPath:

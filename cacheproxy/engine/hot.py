@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from cacheproxy.caching import preconditions, reuse
@@ -29,6 +29,8 @@ class HotEngine:
         self.filling = flights.fillings.keys
         self._keep_codings = keep_codings
         self._in_memory = parts.store.lookup_memory
+        # Several workers: whether this one answers for a key.
+        self.owns: Callable[[str], bool] | None = None
 
     def admits_client(self, client: str) -> bool:
         """Whether this client may use the proxy; holds while `rules` stays."""
@@ -66,6 +68,15 @@ class HotEngine:
         # Some host's codings must be left alone for a while: which, is for the ordinary path.
         if not self._keep_codings.is_empty and any(candidate.stored.asked_for for candidate in found):
             return ()
+        return found
+
+    def find_on_disk(self, key: str) -> Sequence[Candidate] | None:
+        """The stored responses of `key` on disk, of which memory has none; None where that is for others to find out."""
+        if key in self.filling or (self.owns is not None and not self.owns(key)):
+            return None
+        found = self._parts.store.find_at_once(key)
+        if found and not self._keep_codings.is_empty and any(candidate.stored.asked_for for candidate in found):
+            return None
         return found
 
     @property

@@ -90,6 +90,10 @@ class _Content:
         """All of it."""
         return self._content
 
+    def at_once(self) -> _Content:
+        """As it is."""
+        return self
+
     async def read(self, part: Slice | None) -> AsyncIterator[bytes]:
         """All of it, or `part`."""
         yield self._content if part is None else self._content[part.start : part.end]

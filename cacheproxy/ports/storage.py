@@ -28,6 +28,9 @@ class BodySource(Protocol):
     def whole(self) -> bytes | None:
         """All bytes at once where they are in memory."""
 
+    def at_once(self) -> BodySource | None:
+        """The same in memory: as it is, or read now; None where that would take too long or fails."""
+
 
 class Prebuilt(Protocol):
     """An answer that the hot path can give again."""
@@ -169,6 +172,9 @@ class Store(Protocol):
 
     def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
+
+    def find_at_once(self, key: str) -> Sequence[Candidate] | None:
+        """As `lookup` of what is not in memory, now, bodies apart; None where that would take too long, or fails."""
 
     def is_absent(self, key: str) -> bool:
         """Whether it is known that a look-up would find no more than what is in memory."""

@@ -113,7 +113,7 @@ class ClientConnection(RequestHandler):
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
         direct, ahead = self._services.direct, self._ahead
-        line, facts, _ = plain
+        line, facts, *_ = plain
         if direct is None or ahead is None or not line.is_get or not ahead.admits(line, facts, verdict):
             return False
         reply = direct.begin(self, plain, data, verdict)

@@ -100,10 +100,10 @@ class DirectReply:
 
     def start(self) -> bool:
         """Begin; False where the request is for the ordinary path."""
-        line, facts, _ = self._plain
+        line, facts, _, is_absent = self._plain
         to = self._to
         to.inlet.hold()
-        self._exchange = self._replies.start.begin(line, facts, self.affinity, self)
+        self._exchange = self._replies.start.begin(line, facts, self.affinity, self, is_absent)
         if self._exchange is None:
             to.inlet.let_go()
         return self._exchange is not None
@@ -133,16 +133,14 @@ class DirectReply:
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer from what was found on disk, as for a memory hit."""
-        line, facts, is_known = self._plain
+        line, facts, is_known, _ = self._plain
         replies = self._replies
         elapsed_s = replies.clock.monotonic() - self._since
-        self.has_begun = (
-            replies.hot is not None
-            and not self._to.outlet.is_paused
-            and replies.hot.answer_from(
-                found, line, facts, self._verdict, self, is_known=is_known, elapsed_s=elapsed_s
+        hot = replies.hot
+        if hot is not None and not self._to.outlet.is_paused:
+            self.has_begun = bool(
+                hot.answer_from(found, line, facts, self._verdict, self, is_known=is_known, elapsed_s=elapsed_s)
             )
-        )
         return self.has_begun
 
     def write_hot(self, head: bytes, body: bytes) -> int:

@@ -94,7 +94,7 @@ class HopAhead:
             if learnt is None:
                 return False
             line, facts = learnt
-        return (line, facts, is_known) if facts.is_simple and HOP_FIELD not in facts.received else False
+        return (line, facts, is_known, False) if facts.is_simple and HOP_FIELD not in facts.received else False
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         """The client's worker has admitted it."""
@@ -119,19 +119,21 @@ class HopReply(DirectReply):
         return self._own
 
     def start(self) -> bool:
-        """Answer from memory, or begin; False where the request is for the ordinary path."""
-        found = self._store.find(self._plain[0].key)
+        """Answer with what is stored, or begin; False where the request is for the ordinary path."""
+        key = self._plain[0].key
+        found = self._store.find(key) or self._store.find_on_disk(key)
         if not found:
             return super().start()
         self._to.inlet.hold()
         if self.from_store(found):
             return True
         self._to.inlet.let_go()
-        return False
+        # What is on disk may come by the thread.
+        return any(one.body.whole() is None for one in found) and super().start()
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer with what is stored, and lend it."""
-        line, facts, _ = self._plain
+        line, facts, *_ = self._plain
         candidate: Candidate | None = found[0]
         if candidate is not None and (len(found) > 1 or candidate.stored.nominated):
             candidate = choose_variant(found, facts)
@@ -140,6 +142,10 @@ class HopReply(DirectReply):
         stored = candidate.stored
         if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
             return False
+        body = candidate.body.at_once()
+        if body is None:
+            return False
+        candidate = Candidate(stored, body, candidate.tier, candidate.prepared)
         done = self._store.answer(candidate, line.head.with_fields(facts.fields), self._replies.clock.wall())
         if done is None:
             return False

@@ -7,31 +7,25 @@ path does it. `tests/server/test_hot_equals_ordinary.py` proves that the bytes a
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.cork import Cork
 from cacheproxy.http.codings import content_codings
-from cacheproxy.http.ranges import parse_content_range
-from cacheproxy.ports import Answer, Candidate, Clock
-from cacheproxy.server.answer_head import wire_head
-from cacheproxy.server.hot_ports import HotRecorder, HotStore, Repetition
-from cacheproxy.server.outlet import Outlet
+from cacheproxy.ports import Candidate, Clock
+from cacheproxy.server.hot_ports import HotRecorder, HotStore
+from cacheproxy.server.outlet import Outlet, Soon
 from cacheproxy.server.parse_memo import LineFacts, ParseMemo
-from cacheproxy.server.prebuilt import Prebuilt
+from cacheproxy.server.prebuilt import Prebuilt, build
+from cacheproxy.server.tally import Tally
 
 _MAX_OTHERS = 4
-_COUNT_S = 0.01
-# Uses are noted in so many times `_COUNT_S`: what is used again in the meantime costs nothing more.
-_NOTED_IN = 64
-_NOTED_AT_LEAST = 8
-_MAX_UNSETTLED = 4096
 
-Plain = tuple[LineFacts, FieldFacts, bool]
-"""Of a request that the hot path would answer if it were in memory: line, fields, whether both came before."""
+Plain = tuple[LineFacts, FieldFacts, bool, bool]
+"""Of a request that the hot path would answer if it could: line, fields, whether both came before, and whether it is
+known that nothing is stored.
+"""
 
 
 class Verdict:
@@ -75,16 +69,10 @@ class HotPath:
         self._find = store.find
         self._in_force = store.in_force
         self._filling = store.filling
-        self._touch = store.touch
         self._wall = clock.wall
-        self._repeated = recorder.repeated
         self._prepare = recorder.prepare
-        # What was answered, to be counted and logged: together that costs half.
-        self._ended: list[Repetition] = []
-        # What was answered with, once each, to be noted as used.
-        self._used: deque[tuple[Prebuilt, StoredResponse]] = deque()
-        self._is_timed = False
-        self._loop = asyncio.get_running_loop()
+        self.tally = Tally(recorder.repeated, store.touch)
+        self._cork = Cork()
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
         """Answer the one request that `data` is. False: it is for the ordinary path.
@@ -109,21 +97,25 @@ class HotPath:
             now = self._wall()
             if ready.begin <= now < ready.end or ready.renew(now):
                 if facts is None:
-                    is_same = ready.is_for_all and memo.note_mute(block)
+                    is_same = ready.is_for_all and ready.on_disk is None and memo.note_mute(block)
                 elif (ready.is_for_all and facts.is_common) or ready.facts is facts:
                     is_same = verdict.facts is facts or facts.is_mute
                 else:
                     is_same = False
                 if is_same:
+                    if ready.on_disk is not None and facts is not None:
+                        return self._answer_from_disk(ready, line, facts, verdict, outlet, now)
                     count = outlet.write_hot(ready.head, ready.body)
-                    # Of a turn of the loop there is at most one a connection, and the timer is due a few turns later.
-                    if not self._is_timed:
-                        self._start_timer()
-                    self._ended.append((ready.note, verdict.client, now, count, 0.0))
+                    # As `Tally.add`. Of a turn of the loop there is at most one a connection, and the timer is due a few
+                    # turns later.
+                    tally = self.tally
+                    if not tally.is_timed:
+                        tally.start_timer()
+                    tally.ended.append((ready.note, verdict.client, now, count, 0.0))
                     if ready.uses:
                         ready.uses += 1
                     else:
-                        self._note_soon(ready)
+                        tally.note_soon(ready)
                     if facts is None:
                         memo.misses += 1
                     return True
@@ -138,20 +130,50 @@ class HotPath:
             return False
         found = self._find(line.key)
         if not found:
-            return line, facts, is_known
-        if not self.answer_from(found, line, facts, verdict, outlet, is_known=is_known):
-            return False
+            on_disk = self._store.find_on_disk(line.key)
+            if not on_disk:
+                return line, facts, is_known, on_disk is not None
+            found = on_disk
+        done = self.answer_from(found, line, facts, verdict, outlet, is_known=is_known)
+        if not done:
+            return False if done is not None else (line, facts, is_known, False)
         if len(found) == 1 and facts.is_plain and line.is_get:
             self._link(line, facts if is_known else None, found[0])
         return True
 
+    def _answer_from_disk(
+        self,
+        ready: Prebuilt,
+        line: LineFacts,
+        facts: FieldFacts,
+        verdict: Verdict,
+        outlet: Outlet,
+        since: float,
+    ) -> Plain | bool:
+        """As `answer`, with what has been answered before, but for its body, which is on disk."""
+        # It may come into memory now, and this is cleared.
+        head, note = ready.head, ready.note
+        assert ready.on_disk is not None
+        body = ready.on_disk.at_once()
+        content = None if body is None else body.whole()
+        if content is None:
+            return line, facts, True, False
+        to = Soon(outlet, self._cork)
+        now = self._wall()
+        count = to.write_hot(head, content)
+        self.tally.add(ready, (note, verdict.client, now, count, max(now - since, 0.0)))
+        return True
+
     def _link(self, line: LineFacts, facts: FieldFacts | None, candidate: Candidate) -> None:
         stored, prepared = candidate.stored, candidate.prepared
+        if candidate.tier == "disk" and self._find(line.key) != (candidate,):
+            # It has just come into memory with its body.
+            return
         # Only what holds for as long as the answer: nothing that time or another host's codings change.
         if not stored.asked_for and not (facts is None and stored.nominated):
             line.ready = ready = prepared.plain
-            body = candidate.body.whole() if ready.has_body else b""
-            ready.link(facts, prepared.admitted_by, body or b"", is_for_all=not stored.nominated)
+            body = candidate.body if ready.has_body else None
+            ready.link(facts, prepared.admitted_by, body, is_for_all=not stored.nominated)
 
     def answer_from(
         self,
@@ -163,8 +185,8 @@ class HotPath:
         *,
         is_known: bool,
         elapsed_s: float = 0.0,
-    ) -> bool:
-        """Answer from one of the stored responses `found`, or return False."""
+    ) -> bool | None:
+        """Answer from one of the stored responses `found`, or return False; None where its body has to be waited for."""
         candidate = found[0]
         stored = candidate.stored
         if len(found) != 1 or (stored.nominated and facts.variant(stored.nominated) != stored.variant):
@@ -186,12 +208,21 @@ class HotPath:
             if not self._store.admits_origin(line.origin):
                 return False
             prepared.admitted_by = rules
-        if facts.is_plain and line.is_get:
-            prebuilt: Prebuilt | None = prepared.plain
-            if prebuilt is None:
-                prepared.plain = prebuilt = self._build(candidate, line, facts, now)
-        else:
-            prebuilt = self._other(candidate, line, facts, now)
+        prebuilt = self._prebuilt(candidate, line, facts, now)
+        if (
+            candidate.tier == "disk"
+            and candidate.body.whole() is None
+            and self._needs_body(prebuilt, candidate, facts, now)
+        ):
+            body_now = candidate.body.at_once()
+            if body_now is None:
+                return None
+            candidate = Candidate(stored, body_now, candidate.tier, prepared)
+            # Again: with its body it may have come into memory, apart from this.
+            prebuilt = self._prebuilt(candidate, line, facts, now)
+            elapsed_s = max(self._wall() - now, 0.0)
+            if isinstance(to, Outlet):
+                to = Soon(to, self._cork)
         if prebuilt is None or not (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now)):
             return False
         body = candidate.body.whole() if prebuilt.has_body else b""
@@ -200,52 +231,11 @@ class HotPath:
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
         count = to.write_hot(prebuilt.head, body)
-        if not self._is_timed:
-            self._start_timer()
-        elif len(self._ended) >= _MAX_UNSETTLED:
-            self.count()
-        self._ended.append((prebuilt.note, verdict.client, now, count, elapsed_s))
-        if prebuilt.uses:
-            prebuilt.uses += 1
-        else:
-            self._note_soon(prebuilt)
+        self.tally.add(prebuilt, (prebuilt.note, verdict.client, now, count, elapsed_s))
         return True
 
-    def _start_timer(self) -> None:
-        self._is_timed = True
-        self._loop.call_later(_COUNT_S, self._due)
-
-    def _due(self) -> None:
-        self._is_timed = False
-        self.count()
-        # All of a second's at once would hold everybody up.
-        self._note_uses(len(self._used) // _NOTED_IN + _NOTED_AT_LEAST)
-        if self._used:
-            self._start_timer()
-
-    def count(self) -> None:
-        """Count and log what was answered since."""
-        if self._ended:
-            ended, self._ended = self._ended, []
-            self._repeated(ended)
-
-    def _note_soon(self, prebuilt: Prebuilt) -> None:
-        prebuilt.uses = 1
-        if prebuilt.stored is not None:
-            self._used.append((prebuilt, prebuilt.stored))
-            if len(self._used) > _MAX_UNSETTLED:
-                self._note_uses(1)
-
-    def _note_uses(self, count: int) -> None:
-        for _ in range(min(count, len(self._used))):
-            prebuilt, stored = self._used.popleft()
-            uses, prebuilt.uses = prebuilt.uses, 0
-            self._touch(stored, uses)
-
-    def settle(self) -> None:
-        """Count, log and note as used, now, what was answered since."""
-        self.count()
-        self._note_uses(len(self._used))
+    def _build(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
+        return build(self._store, self._prepare, candidate, line.head.with_fields(facts.fields), now)
 
     def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         """Whether a request that no stored response answers is allowed."""
@@ -282,6 +272,24 @@ class HotPath:
         # Which of several is newest, and how it is coded, is for the ordinary path.
         return matching[0] if len(matching) == 1 else None
 
+    def _needs_body(
+        self, prebuilt: Prebuilt | None, candidate: Candidate, facts: FieldFacts, now: float
+    ) -> bool:
+        if prebuilt is None:
+            return self._store.is_fresh(candidate, facts.asked, now)
+        return prebuilt.has_body and (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now))
+
+    def _prebuilt(
+        self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float
+    ) -> Prebuilt | None:
+        if not facts.is_plain or not line.is_get:
+            return self._other(candidate, line, facts, now)
+        prepared = candidate.prepared
+        prebuilt: Prebuilt | None = prepared.plain
+        if prebuilt is None:
+            prepared.plain = prebuilt = self._build(candidate, line, facts, now)
+        return prebuilt
+
     def _other(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
         """Directives, conditions, ranges, HEAD."""
         if not self._store.is_fresh(candidate, facts.asked, now):
@@ -304,36 +312,6 @@ class HotPath:
                     others.clear()
                 others[which] = prebuilt
         return prebuilt
-
-    def _build(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
-        request = line.head.with_fields(facts.fields)
-        done = self._store.answer(candidate, request, now)
-        if done is None:
-            return None
-        answer, record = done
-        head = wire_head(answer, request, may_keep_alive=True)
-        if not head.keep_alive or head.chunked:
-            return None
-        # The body is the entry's own: a copy would be memory that nobody counts.
-        part = None
-        if answer.head.status == 206:
-            part = _part(answer, candidate.body.whole())
-            if part is None:
-                return None
-        elif head.has_body and answer.content is not candidate.body.whole():
-            return None
-        try:
-            return Prebuilt(head.data, head.has_body, part, candidate.stored, self._prepare(record))
-        except ValueError:
-            return None
-
-
-def _part(answer: Answer, whole: bytes | None) -> tuple[int, int] | None:
-    value = answer.head.fields.only("content-range")
-    sent = None if value is None else parse_content_range(value)
-    if sent is None or whole is None or whole[sent.start : sent.end] != answer.content:
-        return None
-    return sent.start, sent.end
 
 
 def choose_variant(found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:

@@ -65,6 +65,9 @@ class HotStore(Protocol):
     def find(self, key: str) -> Sequence[Candidate]:
         """What is in memory of `key`; nothing while a fetch is filling a newer response."""
 
+    def find_on_disk(self, key: str) -> Sequence[Candidate] | None:
+        """What is on disk of `key`, of which memory has nothing; None where others find that out."""
+
     def is_fresh(self, candidate: Candidate, asked: RequestDirectives, now: float) -> bool:
         """Whether these request directives still make it a plain hit."""
 
@@ -77,8 +80,10 @@ class HotStore(Protocol):
 class DirectStart(Protocol):
     """The engine's end of the direct path."""
 
-    def begin(self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply) -> DirectExchange | None:
+    def begin(
+        self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply, is_absent: bool
+    ) -> DirectExchange | None:
         """Take on the GET of `line`, whose fields `facts` has, and for which the hot path has found nothing.
 
-        None where it is for the ordinary path.
+        `is_absent`: nor is there anything to find. None where it is for the ordinary path.
         """

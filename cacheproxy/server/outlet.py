@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 
+from cacheproxy.cork import Cork
 from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone, StoreError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
@@ -222,3 +223,27 @@ class Outlet:
                 self.record.client_bytes = max(0, self.record.client_bytes - missing)
         self._transport = None
         self.socket = None
+
+
+class Soon:
+    """Sends an answer with all others of this turn of the loop, before anything else can happen to its connection.
+
+    A memory hit takes so little that whoever reads the answers does not get to sleep in between.
+    """
+
+    __slots__ = ("_answer", "_cork", "_outlet")
+
+    def __init__(self, outlet: Outlet, cork: Cork) -> None:
+        self._outlet = outlet
+        self._cork = cork
+        self._answer = b""
+
+    def write_hot(self, head: bytes, body: bytes) -> int:
+        """As `Outlet.write_hot`, soon."""
+        self._answer = answer = head + body
+        self._cork.add(self)
+        return self._outlet.count_hot(answer)
+
+    def uncork(self) -> None:
+        """Send it."""
+        self._outlet.write_counted(self._answer)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from cacheproxy.caching.age import current_age
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.reuse import remaining_lifetime
+from cacheproxy.http.message import RequestHead
+from cacheproxy.http.ranges import parse_content_range
+from cacheproxy.ports import Answer, BodySource, Candidate, ExchangeRecord
+from cacheproxy.server.answer_head import wire_head
+from cacheproxy.server.hot_ports import HotStore
 
 _AGE = re.compile(rb"\r\nage: ([0-9]+)(?=\r\n)", re.IGNORECASE)
 _STATUS = b"\r\nCache-Status: cacheproxy; hit; ttl="
@@ -32,6 +38,7 @@ class Prebuilt:
         "head",
         "is_for_all",
         "note",
+        "on_disk",
         "part",
         "rules",
         "stored",
@@ -69,15 +76,25 @@ class Prebuilt:
         """Whether it answers all plain fields, while linked."""
         self.rules: object = None
         self.body = b""
-        """The stored body, while linked."""
+        """The stored body, while linked and in memory."""
+        self.on_disk: BodySource | None = None
+        """The same, while linked and on disk."""
 
-    def link(self, facts: FieldFacts | None, rules: object, body: bytes, *, is_for_all: bool) -> None:
-        """A GET with these fields, or with any plain ones, need not be looked up: the rules admit its origin."""
-        self.facts, self.rules, self.body, self.is_for_all = facts, rules, body, is_for_all
+    def link(
+        self, facts: FieldFacts | None, rules: object, body: BodySource | None, *, is_for_all: bool
+    ) -> None:
+        """A GET with these fields, or with any plain ones, need not be looked up: the rules admit its origin.
+
+        `body` None: there is none.
+        """
+        self.facts, self.rules, self.is_for_all = facts, rules, is_for_all
+        content = b"" if body is None else body.whole()
+        self.body, self.on_disk = (b"", body) if content is None else (content, None)
 
     def unlink(self) -> None:
         """Undo `link`: there is more than one response to choose from."""
-        self.facts, self.rules, self.body, self.is_for_all = None, None, b"", False
+        self.facts, self.rules, self.is_for_all = None, None, False
+        self.body, self.on_disk = b"", None
 
     def clear(self) -> None:
         """`unlink`, and hold nothing: it is no longer stored, and request lines that are remembered still lead here."""
@@ -101,3 +118,40 @@ class Prebuilt:
         # Until the next of the two numbers changes.
         self.end = now + min(1 - age % 1, remaining % 1)
         return True
+
+
+def build(
+    store: HotStore,
+    prepare: Callable[[ExchangeRecord], Any],
+    candidate: Candidate,
+    request: RequestHead,
+    now: float,
+) -> Prebuilt | None:
+    """The answer of `store` to a request; None where it cannot be given again."""
+    done = store.answer(candidate, request, now)
+    if done is None:
+        return None
+    answer, record = done
+    head = wire_head(answer, request, may_keep_alive=True)
+    if not head.keep_alive or head.chunked:
+        return None
+    # The body is the entry's own: a copy would be memory that nobody counts.
+    part = None
+    if answer.head.status == 206:
+        part = _part(answer, candidate.body.whole())
+        if part is None:
+            return None
+    elif head.has_body and answer.content is not candidate.body.whole():
+        return None
+    try:
+        return Prebuilt(head.data, head.has_body, part, candidate.stored, prepare(record))
+    except ValueError:
+        return None
+
+
+def _part(answer: Answer, whole: bytes | None) -> tuple[int, int] | None:
+    value = answer.head.fields.only("content-range")
+    sent = None if value is None else parse_content_range(value)
+    if sent is None or whole is None or whole[sent.start : sent.end] != answer.content:
+        return None
+    return sent.start, sent.end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 from cacheproxy.caching import extents
@@ -12,13 +12,9 @@ from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.http.digests import Digest
 from cacheproxy.http.message import Fields, ResponseHead
-from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.schema import head_checksum
 
 _VERSION = 2
-# About 4 KiB each.
-_MEMO_ENTRIES = 4096
-_MEMO_HEAD_BYTES = 2048
 _DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_VARIANT = "[[],[]]"
@@ -84,37 +80,24 @@ def decode(
         raise StoreError(f"a stored head cannot be read: {error}") from error
 
 
-class Decoded:
-    """A bounded memo of `decode`, by entry; only what is the same to the last byte is used again."""
+def decode_row(row: Sequence[Any], options: CachingOptions) -> StoredResponse:
+    """The stored response of a row: key, body_id, length, parts, stale, checksum, head, entry_id, and more.
 
-    def __init__(self, options: CachingOptions) -> None:
-        self._options = options
-        self._remembered = lru_cache(_MEMO_ENTRIES)(self._decoded)
-
-    def get(self, entry_id: int, columns: tuple[Any, ...]) -> tuple[StoredResponse, Prepared]:
-        """The stored response, and what the hot path has made of it, which is worth as much.
-
-        `columns`: key, body_id, length, parts, stale, checksum, head. Raises StoreError where they are damaged.
-        """
-        head = columns[6]
-        is_small = isinstance(head, bytes) and len(head) <= _MEMO_HEAD_BYTES
-        return (self._remembered if is_small else self._decoded)(entry_id, columns)
-
-    def _decoded(self, entry_id: int, columns: tuple[Any, ...]) -> tuple[StoredResponse, Prepared]:
-        key, body_id, length, parts, stale, checksum, head = columns
-        if head_checksum(key, body_id, length, parts, head) != checksum:
-            raise StoreError("a stored head is damaged")
-        stored = decode(
-            head,
-            self._options,
-            key=key,
-            entry_id=entry_id,
-            body_id=body_id,
-            length=length,
-            parts=parts,
-            forced_stale=bool(stale),
-        )
-        return stored, Prepared()
+    Raises StoreError where they are damaged.
+    """
+    key, body_id, length, parts, stale, checksum, head, entry_id = row[:8]
+    if head_checksum(key, body_id, length, parts, head) != checksum:
+        raise StoreError("a stored head is damaged")
+    return decode(
+        head,
+        options,
+        key=key,
+        entry_id=entry_id,
+        body_id=body_id,
+        length=length,
+        parts=parts,
+        forced_stale=bool(stale),
+    )
 
 
 def digest_key(digest: Digest) -> bytes:

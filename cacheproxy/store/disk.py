@@ -18,23 +18,27 @@ from cacheproxy.http.digests import Digest
 from cacheproxy.ports import Candidate, ListedEntry, Recorder
 from cacheproxy.store.absent import Absent
 from cacheproxy.store.arriving import Arriving
+from cacheproxy.store.at_once import AtOnce
 from cacheproxy.store.changes import Changes
-from cacheproxy.store.codec import Decoded, digest_key
+from cacheproxy.store.codec import digest_key
 from cacheproxy.store.ghosts import Ghosts, key_hash
 from cacheproxy.store.listing import Listing
 from cacheproxy.store.look_ups import LookUps
+from cacheproxy.store.memory import MemoryTier
+from cacheproxy.store.promotion import Promotion, SmallBody
 from cacheproxy.store.ranking import Ranking
-from cacheproxy.store.reading import DiskBody, DiskReader
+from cacheproxy.store.reading import INLINE_BYTES, DiskBody, DiskReader
 from cacheproxy.store.removed import Removed
 from cacheproxy.store.schema import (
     FILE_NAME,
-    READER_CACHES_KIB,
+    LISTING_CACHE_KIB,
+    LOOK_UPS_CACHE_KIB,
     open_reader,
     open_writer,
     scalar,
     set_aside,
 )
-from cacheproxy.store.space import InUse, WriterOptions
+from cacheproxy.store.space import DiskOptions, InUse
 from cacheproxy.store.write_queue import WriteQueue
 from cacheproxy.store.writer import Writer
 from cacheproxy.tasks import TaskGroup
@@ -58,21 +62,22 @@ _CLOSE_S = 10.0
 
 
 class DiskTier:
-    """Open with `open()`, close with `close()`."""
+    """Open with `open()`, close with `close()`. `memory` is in front of it."""
 
     def __init__(
         self,
         directory: Path,
-        options: WriterOptions,
+        options: DiskOptions,
         caching: CachingOptions,
         recorder: Recorder,
-        on_evicted: Callable[[int], None],
+        memory: MemoryTier,
         in_use: InUse | None = None,
     ) -> None:
         self.directory = directory
         self._options = options
         self._recorder = recorder
-        self._on_evicted = on_evicted
+        self._on_evicted = memory.drop
+        self.promotion = Promotion(memory)
         self._tasks = TaskGroup("disk")
         self._removed = Removed()
         self.absent = Absent()
@@ -89,7 +94,8 @@ class DiskTier:
             self.arriving,
         )
         self.look_ups = LookUps(
-            Decoded(caching),
+            caching,
+            memory.find,
             self._removed,
             self.absent,
             self.arriving,
@@ -113,8 +119,7 @@ class DiskTier:
         try:
             db = await open_writer(self.directory, self._options.disk_bytes)
             self._connections.append(db)
-            for cache_kib in READER_CACHES_KIB:
-                self._connections.append(await open_reader(self.directory, cache_kib))
+            await self._open_readers()
             last_id = int(await scalar(db, _LAST_ID))
             page_bytes = int(await scalar(db, "PRAGMA page_size"))
             inflation = float(await scalar(db, "SELECT inflation FROM totals"))
@@ -127,7 +132,7 @@ class DiskTier:
         # Ids never come again, also not after the file was replaced.
         self._last_entry_id = max(self._last_entry_id, last_id)
         self.ranking = Ranking(inflation, Ghosts.from_parts(parts) if parts else self.ranking.ghosts)
-        self._opened(*self._connections[1:])
+        self._opened()
         self.writer = Writer(
             db,
             self.directory,
@@ -143,8 +148,18 @@ class DiskTier:
         self._writing = self._tasks.spawn("writer", self.writer.run())
         self._keep_listed()
 
-    def _opened(self, look_ups: aiosqlite.Connection, listing: aiosqlite.Connection) -> None:
-        self.look_ups.opened(DiskReader(look_ups, self._recorder, self._tasks, self._damaged))
+    async def _open_readers(self) -> None:
+        look_ups, self._loops_own = await open_reader(self.directory, LOOK_UPS_CACHE_KIB)
+        self._connections.append(look_ups)
+        listing, _ = await open_reader(self.directory, LISTING_CACHE_KIB)
+        self._connections.append(listing)
+
+    def _opened(self) -> None:
+        """The readers, which were opened last, can be used."""
+        look_ups, listing = self._connections[-2:]
+        monotonic = asyncio.get_running_loop().time
+        at_once = AtOnce(self._loops_own, self._options.wait_s, monotonic)
+        self.look_ups.opened(DiskReader(look_ups, at_once, self._recorder, self._tasks, self._damaged), at_once)
         self._listing = Listing(listing)
 
     def _keep_listed(self) -> None:
@@ -254,6 +269,8 @@ class DiskTier:
 
     def body_of(self, stored: StoredResponse) -> DiskBody:
         """The body on disk, as far as it is here."""
+        if stored.held is None and stored.length is not None and stored.length <= INLINE_BYTES:
+            return SmallBody(self, self.look_ups, stored, self.promotion)
         return DiskBody(self, stored.body_id, stored.length or 0)
 
     # changing

@@ -14,7 +14,8 @@ from cacheproxy.ports import Recorder
 from cacheproxy.store.batch import EntryRow, Order, Row
 from cacheproxy.store.changes import Changes
 from cacheproxy.store.disk import DiskTier
-from cacheproxy.store.space import InUse, WriterOptions
+from cacheproxy.store.memory import MemoryTier
+from cacheproxy.store.space import DiskOptions, InUse
 
 
 class _HeldByWorkers(InUse):
@@ -45,15 +46,14 @@ class KeptDisk(DiskTier):
     def __init__(
         self,
         directory: Path,
-        options: WriterOptions,
+        options: DiskOptions,
         caching: CachingOptions,
         recorder: Recorder,
         tell: Callable[..., None],
     ) -> None:
         self._held = _HeldByWorkers()
-        super().__init__(
-            directory, options, caching, recorder, lambda entry_id: tell("evicted", entry_id), self._held
-        )
+        super().__init__(directory, options, caching, recorder, MemoryTier(0, 0), self._held)
+        self._on_evicted = lambda entry_id: tell("evicted", entry_id)
         self._tell = tell
         # Unlike any earlier keeper's.
         self.generation = os.getpid() << 16

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cacheproxy.caching.entry import StoredResponse
+from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import BodySource, Candidate, Recorder
 from cacheproxy.ports.storage import Prepared
 from cacheproxy.store.absent import Absent
 from cacheproxy.store.arriving import Arriving
-from cacheproxy.store.codec import Decoded, variant_key
+from cacheproxy.store.at_once import AtOnce
+from cacheproxy.store.codec import decode_row, variant_key
 from cacheproxy.store.memory import MemoryBody
 from cacheproxy.store.reading import DiskReader
 from cacheproxy.store.removed import Removed
@@ -22,13 +24,15 @@ log = logging.getLogger("cacheproxy")
 
 
 class LookUps:
-    """Nothing is found before `opened` and after `closed`. `discard` is told of the ids of damaged entries; `body_of`
+    """Nothing is found before `opened` and after `closed`. `known` tells what memory has of a key: those heads need not
+    be decoded. `discard` is told of the ids of damaged entries; `body_of`
     gives the body of a response whose bytes did not come with its row.
     """
 
     def __init__(
         self,
-        decoded: Decoded,
+        options: CachingOptions,
+        known: Callable[[str], Sequence[Candidate]],
         removed: Removed,
         absent: Absent,
         arriving: Arriving,
@@ -36,7 +40,8 @@ class LookUps:
         discard: Callable[[int], None],
         body_of: Callable[[StoredResponse], BodySource],
     ) -> None:
-        self._decoded = decoded
+        self._options = options
+        self._known = known
         self._removed = removed
         self._absent = absent
         self._arriving = arriving
@@ -44,14 +49,16 @@ class LookUps:
         self._discard = discard
         self._body_of = body_of
         self._reader: DiskReader | None = None
+        self.at_once: AtOnce | None = None
 
-    def opened(self, reader: DiskReader) -> None:
+    def opened(self, reader: DiskReader, at_once: AtOnce) -> None:
         """The file can be read."""
         self._reader = reader
+        self.at_once = at_once
 
     def closed(self) -> None:
         """The file is closed."""
-        self._reader = None
+        self._reader = self.at_once = None
 
     @property
     def reader(self) -> DiskReader:
@@ -85,6 +92,15 @@ class LookUps:
         reader, began, arriving = self.reader, self._absent.ask(), self._arriving.of(key)
         reader.ask(key, answered)
 
+    def find_at_once(self, key: str) -> list[Candidate] | None:
+        """The same, now, and without reading bodies; None where it would take too long, or the file is not open."""
+        rows = None if self.at_once is None else self.at_once.heads(key)
+        if rows is None:
+            return None
+        if not rows:
+            self._absent.answered(key, self._absent.ask(), is_absent=True)
+        return self._candidates(key, rows, self._arriving.of(key))
+
     def _candidates(self, key: str, rows: list[Any], arriving: Sequence[Candidate]) -> list[Candidate]:
         found = [candidate for row in rows if (candidate := self._candidate(row)) is not None]
         now = self._arriving.of(key)
@@ -98,6 +114,13 @@ class LookUps:
             found.append(one if current is stored else Candidate(current, one.body, one.tier))
         return found
 
+    def _decoded(self, entry_id: int, row: Any) -> tuple[StoredResponse, Prepared]:
+        """The stored response, and what the hot path has made of it, which is worth as much. Raises StoreError."""
+        for one in self._known(row[0]):
+            if one.stored.entry_id == entry_id:
+                return one.stored, one.prepared if one.tier == "disk" else Prepared()
+        return decode_row(row, self._options), Prepared()
+
     def _current(self, stored: StoredResponse) -> StoredResponse:
         """With the head and the mark that it was given lately."""
         current = self._removed.current(stored.entry_id) or stored
@@ -109,7 +132,7 @@ class LookUps:
         if self._removed.has(key, entry_id, variant):
             return None
         try:
-            decoded, prepared = self._decoded.get(entry_id, row[:7])
+            decoded, prepared = self._decoded(entry_id, row)
             stored = self._current(decoded)
             if stored is not decoded:
                 prepared = Prepared()

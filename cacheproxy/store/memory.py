@@ -16,6 +16,7 @@ from cacheproxy.store.batch import MAX_VARIANTS
 # 15,000 entries of 1 KiB took 5.6 KB each, 7.6 KB once they had been hit.
 _OVERHEAD_BYTES = 4096
 _PIECE_BYTES = 256 * 1024
+DEFAULT_HEADS_BYTES = 32 * 1024 * 1024
 # Uses are noted up to a second late: as many entries as this are looked at for one that had none.
 _MOST_SPARED = 64
 
@@ -36,6 +37,10 @@ class MemoryBody:
     def whole(self) -> bytes:
         """All bytes."""
         return self._data
+
+    def at_once(self) -> MemoryBody:
+        """As it is."""
+        return self
 
     async def read(self, part: Slice | None) -> AsyncIterator[bytes]:
         """The bytes in pieces that a transport can take without a large copy."""
@@ -75,20 +80,28 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
 
 
 class MemoryTier:
-    """Entries by id, found by key. A body above `object_bytes` stays out, its head may stay in."""
+    """Entries by id, found by key: up to `limit_bytes` of heads with their bodies, none of them above `object_bytes`,
+    and up to `heads_bytes` of heads whose bodies are on disk.
+    """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, heads_bytes: int = DEFAULT_HEADS_BYTES) -> None:
         self.object_bytes = limit_bytes // 64
         self._entries = _Lru(self, limit_bytes)
+        self._heads = _Lru(self, heads_bytes)
         self._by_key: dict[str, tuple[Candidate, ...]] = {}
 
     @property
     def bytes(self) -> int:
         """Bytes in use, by `weigh`."""
-        return int(self._entries.currsize)
+        return int(self._entries.currsize + self._heads.currsize)
+
+    @property
+    def bodies(self) -> int:
+        """How many entries have their bodies here."""
+        return len(self._entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._heads)
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter([candidate for group in self._by_key.values() for candidate in group])
@@ -99,10 +112,9 @@ class MemoryTier:
 
     def touch(self, entry_id: int) -> None:
         """Make this the last to go."""
-        try:
-            self._entries[entry_id]
-        except KeyError:
-            return
+        # What `cachetools` does with what it does not have takes long.
+        kept = self._entries if entry_id in self._entries else self._heads
+        kept.get(entry_id)
 
     def has_room(self, body_bytes: int) -> bool:
         """Whether an entry with such a body would push nothing out."""
@@ -112,13 +124,14 @@ class MemoryTier:
         """Add or replace an entry; what is too large for the tier is left out."""
         entry_id = candidate.stored.entry_id
         self.drop(entry_id)
+        kept = self._entries if isinstance(candidate.body, MemoryBody) else self._heads
         # First what costs nothing to know.
-        if candidate.body.available > self._entries.maxsize and isinstance(candidate.body, MemoryBody):
+        if candidate.body.available > kept.maxsize and kept is self._entries:
             return
         weight = weigh(candidate)
-        if weight > self._entries.maxsize:
+        if weight > kept.maxsize:
             return
-        self._entries[entry_id] = (weight, candidate)
+        kept[entry_id] = (weight, candidate)
         group = (*self._by_key.get(candidate.stored.key, ()), candidate)
         self._by_key[candidate.stored.key] = group
         if len(group) > 1:
@@ -129,12 +142,15 @@ class MemoryTier:
 
     def update(self, candidate: Candidate) -> None:
         """Replace an entry if it is here: what was dropped must not come back with new fields."""
-        if candidate.stored.entry_id in self._entries:
+        entry_id = candidate.stored.entry_id
+        if entry_id in self._entries:
             self.put(candidate)
+        else:
+            self.drop(entry_id)
 
     def drop(self, entry_id: int) -> None:
         """Remove an entry if it is here."""
-        kept = self._entries.pop(entry_id, None)
+        kept = self._entries.pop(entry_id, None) or self._heads.pop(entry_id, None)
         if kept is not None:
             self.dropped(kept[1])
 

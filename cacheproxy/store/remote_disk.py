@@ -13,9 +13,10 @@ from cacheproxy.channel import Channel, Handlers
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Recorder
 from cacheproxy.store.disk import DiskTier
+from cacheproxy.store.memory import MemoryTier
 from cacheproxy.store.remote_writer import RemoteWriter, ToldInUse, ToldRanking
-from cacheproxy.store.schema import FILE_NAME, READER_CACHES_KIB, open_reader, scalar
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.schema import FILE_NAME, scalar
+from cacheproxy.store.space import DiskOptions
 
 log = logging.getLogger("cacheproxy")
 
@@ -30,14 +31,14 @@ class RemoteDisk(DiskTier):
     def __init__(
         self,
         directory: Path,
-        options: WriterOptions,
+        options: DiskOptions,
         caching: CachingOptions,
         recorder: Recorder,
-        on_evicted: Callable[[int], None],
+        memory: MemoryTier,
         block: int,
     ) -> None:
         self._told = ToldInUse(self._send)
-        super().__init__(directory, options, caching, recorder, on_evicted, self._told)
+        super().__init__(directory, options, caching, recorder, memory, self._told)
         self.ranking = self._told_ranking = ToldRanking()
         self._block = block
         self._channel: Channel | None = None
@@ -53,8 +54,7 @@ class RemoteDisk(DiskTier):
     async def open(self) -> None:
         """Open the connections for reading. Raises StoreError."""
         try:
-            for cache_kib in READER_CACHES_KIB:
-                self._connections.append(await open_reader(self.directory, cache_kib))
+            await self._open_readers()
             last = int(await scalar(self._connections[0], "SELECT MAX(entry_id) FROM entries") or 0)
         except (sqlite3.Error, OSError, ValueError) as error:
             await self._close_connections()
@@ -62,7 +62,7 @@ class RemoteDisk(DiskTier):
         # Above what is stored, also where the machine's clock was set back meanwhile.
         first = max(self._block, (last >> BLOCK_BITS) + 1) << BLOCK_BITS
         self._last_entry_id = max(self._last_entry_id, first)
-        self._opened(*self._connections)
+        self._opened()
         self.writer = self._remote = remote = RemoteWriter(
             self._options.queue_bytes, self._told_ranking, self.changes.forget_all, self._remote
         )

@@ -21,8 +21,9 @@ FILE_NAME = "cache.db"
 
 _BUSY_MS = 500
 _WRITER_CACHE_KIB = 2048
-READER_CACHES_KIB = (16 * 1024, 1024)
-"""Of the two connections for reading: look-ups go through indexes of the whole file, whoever lists reads pages once."""
+LOOK_UPS_CACHE_KIB = 16 * 1024
+LISTING_CACHE_KIB = 1024
+"""Look-ups go through indexes of the whole file; whoever lists reads pages once."""
 
 # `loose` holds the bodies that have rows but no entry: being written, unlinked, or left by a crash. The
 # triggers keep it and the totals true whoever inserts or deletes.
@@ -177,9 +178,18 @@ def _page_bytes(disk_bytes: int) -> int:
     return SMALL_PAGE_BYTES if disk_bytes < _SMALL_FILE_BYTES else PAGE_BYTES
 
 
-async def open_reader(directory: Path, cache_kib: int) -> aiosqlite.Connection:
-    """A connection that only reads and never checkpoints, with so much of the file in memory."""
-    connection = await aiosqlite.connect(directory / FILE_NAME, isolation_level=None)
+async def open_reader(directory: Path, cache_kib: int) -> tuple[aiosqlite.Connection, sqlite3.Connection]:
+    """A connection that only reads and never checkpoints, with so much of the file in memory.
+
+    Also without its thread, for whoever knows that the thread has nothing to do.
+    """
+    made: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        made.append(sqlite3.connect(directory / FILE_NAME, isolation_level=None, check_same_thread=False))
+        return made[0]
+
+    connection = await aiosqlite.Connection(connect, iter_chunk_size=64)
     try:
         await _tune(connection, cache_kib)
         await connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -187,7 +197,7 @@ async def open_reader(directory: Path, cache_kib: int) -> aiosqlite.Connection:
     except BaseException:
         await connection.close()
         raise
-    return connection
+    return connection, made[0]
 
 
 async def _tune(connection: aiosqlite.Connection, cache_kib: int) -> None:

@@ -49,12 +49,13 @@ _HORIZON = f"SELECT entry_id, size, score, hits, weight FROM ranks WHERE score <
 
 
 @dataclass(frozen=True, slots=True)
-class WriterOptions:
-    """Sizes in bytes."""
+class DiskOptions:
+    """Sizes in bytes. `wait_s`: what a small read may take of the loop's time; 0: nothing."""
 
     disk_bytes: int
     keep_free_bytes: int = 256 * 1024 * 1024
     queue_bytes: int = 4 * 1024 * 1024
+    wait_s: float = 0.0005
 
 
 class NoRoom(Exception):
@@ -108,7 +109,7 @@ class Space:
         self,
         db: aiosqlite.Connection,
         directory: Path,
-        options: WriterOptions,
+        options: DiskOptions,
         page_bytes: int,
         in_use: InUse,
         ranking: Ranking,

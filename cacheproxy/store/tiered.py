@@ -18,11 +18,9 @@ from cacheproxy.store.batch import MAX_VARIANTS
 from cacheproxy.store.body_writer import ROW_BYTES, TieredBodyWriter
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryBody, MemoryTier, weigh
+from cacheproxy.store.promotion import SmallBody
 
 log = logging.getLogger("cacheproxy")
-
-
-_LEAST_READ_ONCE = 64
 
 
 class TieredStore:
@@ -35,62 +33,67 @@ class TieredStore:
         self._disk = disk
         self._max_object_bytes = max_object_bytes
         self._last_entry_id = 0
-        # Entries read from disk and not kept, the first to be forgotten first: as many as memory holds.
-        self._read_once: dict[int, None] = {}
 
     async def lookup(self, key: str) -> Sequence[Candidate]:
         """Memory's and the disk's, each once. Raises StoreError."""
         if self._disk is None or key in self._disk.absent:
             return self._memory.find(key)
-        return self._together(key, await self._disk.look_ups.lookup(key))
+        return self._together(self._disk, key, await self._disk.look_ups.lookup(key))
 
     def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
         if self._disk is None:
             asyncio.get_running_loop().call_soon(lambda: found(self._memory.find(key)))
             return
+        disk = self._disk
         try:
-            self._disk.look_ups.look_up(
-                key, lambda some: found(None if some is None else self._together(key, some))
+            disk.look_ups.look_up(
+                key, lambda some: found(None if some is None else self._together(disk, key, some))
             )
         except StoreError:
             asyncio.get_running_loop().call_soon(found, None)
+
+    def find_at_once(self, key: str) -> Sequence[Candidate] | None:
+        """The disk's, of what is not in memory, without bodies; None where that would take too long."""
+        if self._disk is None or key in self._disk.absent:
+            return ()
+        found = self._disk.look_ups.find_at_once(key)
+        if not found:
+            return found
+        for candidate in found:
+            self._promote(self._disk, candidate)
+        return self._memory.find(key) or found
 
     def is_absent(self, key: str) -> bool:
         """Whether it is known that the disk has nothing."""
         return self._disk is None or key in self._disk.absent
 
-    def _together(self, key: str, from_disk: Sequence[Candidate]) -> Sequence[Candidate]:
+    def _together(self, disk: DiskTier, key: str, from_disk: Sequence[Candidate]) -> Sequence[Candidate]:
         # Only now: memory may have changed while the disk was asked.
-        in_memory = self._memory.find(key)
+        in_memory = [candidate for candidate in self._memory.find(key) if candidate.tier != "disk"]
         if not in_memory and len(from_disk) == 1:
             # The usual case, as below.
-            self._promote(from_disk[0])
+            self._promote(disk, from_disk[0])
             return from_disk
         known = {candidate.stored.entry_id for candidate in in_memory}
         added = [candidate for candidate in from_disk if candidate.stored.entry_id not in known]
         for candidate in added:
-            self._promote(candidate)
+            self._promote(disk, candidate)
         found = sorted((*in_memory, *added), key=lambda one: one.stored.entry_id)
         return tuple(found[-MAX_VARIANTS:])
 
-    def _promote(self, candidate: Candidate) -> None:
-        """Keep in memory what was read from disk: where there is room, else at its second use within a while.
-
-        Otherwise whoever reads everything once would push out what is asked for again and again.
-        """
-        memory, entry_id = self._memory, candidate.stored.entry_id
-        body_bytes = candidate.body.available if isinstance(candidate.body, MemoryBody) else 0
-        if body_bytes > memory.object_bytes:
+    def _promote(self, disk: DiskTier, candidate: Candidate) -> None:
+        """Keep what was read from disk, or came from where it is written, as `Promotion` says."""
+        memory, stored, body = self._memory, candidate.stored, candidate.body
+        if isinstance(body, MemoryBody) and candidate.tier != "disk":
+            disk.promotion.read(stored, body)
             return
-        if entry_id in self._read_once:
-            del self._read_once[entry_id]
-        elif not memory.has_room(body_bytes):
-            if len(self._read_once) >= max(_LEAST_READ_ONCE, len(memory)):
-                del self._read_once[next(iter(self._read_once))]
-            self._read_once[entry_id] = None
-            return
-        memory.put(Candidate(candidate.stored, candidate.body, "memory"))
+        known = [one.body for one in memory.find(stored.key) if one.stored.entry_id == stored.entry_id]
+        on_disk = known[0] if known else disk.body_of(stored)
+        if not known:
+            memory.put(Candidate(stored, on_disk, "disk", candidate.prepared))
+        if isinstance(body, MemoryBody) and isinstance(on_disk, SmallBody):
+            on_disk.was_read(body)
 
     async def note_body(self, stored: StoredResponse, facts: BodyFacts) -> None:
         """Remember the digests of a body on disk."""

@@ -20,7 +20,7 @@ from cacheproxy.ports import Recorder
 from cacheproxy.store.batch import ORDERS_AT_ONCE, Batch, EntryRow, Order, Row
 from cacheproxy.store.ranking import Ranking
 from cacheproxy.store.schema import is_damage
-from cacheproxy.store.space import InUse, NoRoom, Space, WriterOptions
+from cacheproxy.store.space import DiskOptions, InUse, NoRoom, Space
 
 log = logging.getLogger("cacheproxy")
 
@@ -46,7 +46,7 @@ class Writer:
         self,
         db: aiosqlite.Connection,
         directory: Path,
-        options: WriterOptions,
+        options: DiskOptions,
         recorder: Recorder,
         in_use: InUse,
         ranking: Ranking,

@@ -14,7 +14,7 @@ from typing import Any
 
 from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import SOCKET_NAME, AdminServer
-from cacheproxy.app import caching_options, max_object
+from cacheproxy.app import caching_options, disk_options, max_object
 from cacheproxy.channel import Channel, ChannelLost, Handlers
 from cacheproxy.clock import SystemClock
 from cacheproxy.config.model import Config
@@ -25,7 +25,6 @@ from cacheproxy.policy.rules import placed
 from cacheproxy.ports import Selector, Usage
 from cacheproxy.store.kept_disk import Keeping, KeptDisk
 from cacheproxy.store.memory import MemoryTier
-from cacheproxy.store.space import WriterOptions
 from cacheproxy.store.tiered import TieredStore
 from cacheproxy.telemetry.access_log import AccessLog
 from cacheproxy.telemetry.counters import Counters
@@ -129,14 +128,8 @@ class Keeper:
 
     async def _open_store(self) -> TieredStore:
         config = self._config
-        disk_bytes = config.number("cache.disk")
-        if disk_bytes:
-            if disk_bytes < 4 * 1024 * 1024:
-                raise StartError("cache.disk is too small: at least 4MiB, or 0 for none")
-            options = WriterOptions(
-                disk_bytes, config.number("cache.keep_free"), config.number("cache.write_queue")
-            )
-            caching = caching_options(config)
+        if config.number("cache.disk"):
+            options, caching = disk_options(config), caching_options(config)
             disk = KeptDisk(self._directory, options, caching, self._counters, self._members.tell)
             try:
                 await disk.open()

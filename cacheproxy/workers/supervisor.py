@@ -37,6 +37,7 @@ _EPOCH_2020 = 1_577_836_800
 # Settings whose total is for all workers together.
 _SHARED = (
     "cache.memory",
+    "cache.disk_heads",
     "cache.spool",
     "cache.write_queue",
     "server.max_connections",

@@ -19,7 +19,7 @@ from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
 from cacheproxy.store.owned import OwnedStore
 from cacheproxy.store.remote_disk import RemoteDisk
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from cacheproxy.store.tiered import TieredStore
 from cacheproxy.tasks import TaskGroup
 from cacheproxy.telemetry.access_log import RelayedAccessLog
@@ -59,9 +59,14 @@ class Worker(App):
         self._closers.append(self._link.close)
         return self._seat.places.clients
 
-    def _disk_tier(self, options: WriterOptions, memory: MemoryTier) -> DiskTier:
+    def _disk_tier(self, options: DiskOptions, memory: MemoryTier) -> DiskTier:
         self._disk = RemoteDisk(
-            self.directory, options, self._caching(), self.counters, memory.drop, self._seat.block
+            self.directory,
+            options,
+            self._caching(),
+            self.counters,
+            memory,
+            self._seat.block,
         )
         return self._disk
 

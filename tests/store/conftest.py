@@ -25,7 +25,7 @@ from cacheproxy.ports import Candidate, ExchangeRecord
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
 from cacheproxy.store.schema import FILE_NAME
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from cacheproxy.store.tiered import TieredStore
 
 KIB = 1024
@@ -113,7 +113,7 @@ class House:
         self.on_disk = on_disk
         self.memory_bytes = 16 * MIB
         self.max_object_bytes = 1 << 40
-        self.options = WriterOptions(1024 * MIB, keep_free_bytes=0)
+        self.options = DiskOptions(1024 * MIB, keep_free_bytes=0)
         self.recorder = Recorder()
         self.memory: MemoryTier
         self._disk: DiskTier | None = None
@@ -154,7 +154,7 @@ class House:
         memory = MemoryTier(self.memory_bytes)
         disk = None
         if self.on_disk:
-            disk = DiskTier(self.directory, self.options, OPTIONS, self.recorder, memory.drop)
+            disk = DiskTier(self.directory, self.options, OPTIONS, self.recorder, memory)
             await disk.open()
         self.memory, self._disk = memory, disk
         self._store = TieredStore(memory, disk, self.max_object_bytes)

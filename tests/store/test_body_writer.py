@@ -8,7 +8,7 @@ import pytest
 
 from cacheproxy.errors import StoreError
 from cacheproxy.store.body_writer import TieredBodyWriter
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from tests.store.conftest import KIB, MIB, URL, House, Tap, content, failing, io_error, read, response, until
 
 ROW = 256 * KIB
@@ -188,7 +188,7 @@ async def test_rows_behind_a_failed_transaction_are_reclaimed(house: House, tap:
 async def test_abort_while_room_is_made(fresh: House, tap: Tap) -> None:
     """Rows of a body that is given up while its transaction evicts: they are reclaimed in the end."""
     house = fresh
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     for n in range(6):
         await house.put(response(f"http://h/{n}"), content(n, MIB))
@@ -210,7 +210,7 @@ async def test_abort_while_room_is_made(fresh: House, tap: Tap) -> None:
 async def test_back_pressure(fresh: House, tap: Tap) -> None:
     """While the disk stands still at most the queue's bytes and one row are taken; then it goes on."""
     house = fresh
-    house.options = WriterOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=4 * ROW)
+    house.options = DiskOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=4 * ROW)
     await house.open()
     gate = Gate(tap, "BEGIN IMMEDIATE")
     data = content("pressure", 12 * ROW)
@@ -239,7 +239,7 @@ async def test_a_disk_that_stands_still(fresh: House, tap: Tap, monkeypatch: pyt
     """After a while storing is given up and the fetch goes on without it; later storing works again."""
     monkeypatch.setattr("cacheproxy.store.writer.STALL_S", 0.4)
     house = fresh
-    house.options = WriterOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=2 * ROW)
+    house.options = DiskOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=2 * ROW)
     await house.open()
     gate = Gate(tap, "BEGIN IMMEDIATE")
     writer = begin(house)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheproxy.store.eviction import score, weight
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from tests.store.conftest import KIB, MIB, House, content, response
 
 SIZES = st.integers(0, 1 << 40)
@@ -66,7 +66,7 @@ async def test_the_file_keeps_the_same_scores(house: House) -> None:
 async def test_what_was_used_outlives_what_was_not(fresh: House) -> None:
     """Storing twice what fits: the used ones are still there, and L was kept for the next start."""
     house = fresh
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     keys = [f"http://h/{n}" for n in range(16 * MIB // (256 * KIB))]
     used = keys[:4]
@@ -97,7 +97,7 @@ async def test_what_was_used_outlives_what_was_not(fresh: House) -> None:
 async def test_memory_forgets_what_the_disk_evicts(fresh: House) -> None:
     """A head in memory whose body has left the disk would be a hit without bytes."""
     house = fresh
-    house.options = WriterOptions(6 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(6 * MIB, keep_free_bytes=0)
     await house.open()
     keys = [f"http://h/{n}" for n in range(40)]
     for key in keys:

@@ -15,7 +15,7 @@ from cacheproxy.caching.overrides import Overrides
 from cacheproxy.store.eviction import PINNED
 from cacheproxy.store.ghosts import Ghosts, key_hash
 from cacheproxy.store.ranking import MAX_TOUCHED, Horizon, Touches
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from tests.store.conftest import KIB, MIB, House, Tap, content, failing, io_error, response
 
 PINS = Overrides(pin=True)
@@ -111,7 +111,7 @@ async def fill(house: House, count: int, uses: int = 0) -> None:
 async def test_losers_are_refused_only_when_full(fresh: House) -> None:
     """Everything here is used often: a newcomer passes by until it has been asked for often enough, too."""
     house = fresh
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     await fill(house, 85, uses=5)
     await house.flush()
@@ -131,7 +131,7 @@ async def test_losers_are_refused_only_when_full(fresh: House) -> None:
 async def test_requests_are_remembered(fresh: House) -> None:
     """What was asked for before it was stored counts, after an eviction and over a restart too."""
     house = fresh
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     for _ in range(3):
         house.store.note_request("http://h/0")
@@ -167,7 +167,7 @@ async def test_a_replacement_inherits(house: House) -> None:
 async def test_pinned_stays(fresh: House) -> None:
     """Five times the limit later it is still there; where nothing else is left storing stops, quietly."""
     house = fresh
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     pinned = response("http://pinned/")._replace(overrides=PINS)
     assert await house.put(pinned, content("pinned", 300 * KIB)) is not None

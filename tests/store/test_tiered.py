@@ -272,14 +272,44 @@ async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) ->
         await house.put(response(key), content(key, KIB), whole=True)
     await house.flush()
     house.forget_memory()
+
+    def tiers() -> list[str]:
+        return [one.tier for key in keys for one in house.store.lookup_memory(key)]
+
     for key in keys:
         await house.store.lookup(key)
-    first = [key for key in keys if house.store.lookup_memory(key)]
-    assert first == keys[: len(first)]
-    assert 0 < len(first) < len(keys)
-    assert not house.store.lookup_memory(keys[-1])
+    first = tiers()
+    count = first.count("memory")
+    assert 0 < count < len(keys)
+    assert first == ["memory"] * count + ["disk"] * (len(keys) - count)
     await house.store.lookup(keys[-1])
-    assert house.store.lookup_memory(keys[-1])
+    assert tiers()[-1] == "memory"
+
+
+@pytest.mark.parametrize("way", ["at once", "whole", "in parts"])
+async def test_a_body_whose_head_is_in_memory_comes_there_at_its_second_reading(house: House, way: str) -> None:
+    """Where there is no room, and however it is read, but for a part of it."""
+    house.memory_bytes = 64 * KIB
+    await house.reopen()
+    keys = [f"http://h/{number}" for number in range(60)]
+    for key in keys:
+        await house.put(response(key), content(key, KIB), whole=True)
+    await house.flush()
+    house.forget_memory()
+    for key in keys:
+        await house.store.lookup(key)
+    (head,) = house.store.lookup_memory(keys[-1])
+    assert (head.tier, head.body.whole(), head.body.available) == ("disk", None, KIB)
+    if way == "at once":
+        found = head.body.at_once()
+        assert found is not None
+        assert found.whole() == content(keys[-1], KIB)
+    else:
+        part = None if way == "whole" else Slice(10, 20)
+        got = await read(head, part)
+        assert got == (content(keys[-1], KIB) if part is None else content(keys[-1], KIB)[10:20])
+    (now,) = house.store.lookup_memory(keys[-1])
+    assert now.tier == ("disk" if way == "in parts" else "memory")
 
 
 @pytest.mark.parametrize("size", [10, 70_000])

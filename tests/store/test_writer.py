@@ -10,7 +10,7 @@ import pytest
 
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Selector
-from cacheproxy.store.space import WriterOptions
+from cacheproxy.store.space import DiskOptions
 from tests.store.conftest import (
     KIB,
     MIB,
@@ -48,7 +48,7 @@ async def test_whoever_waits_for_room_does_not_wait_for_a_full_batch(
     fresh: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cacheproxy.store.writer.BATCH_DELAY_S", 3600.0)
-    fresh.options = WriterOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=256 * KIB)
+    fresh.options = DiskOptions(1024 * MIB, keep_free_bytes=0, queue_bytes=256 * KIB)
     store = await fresh.open()
     writer = store.begin(response(URL), 8 * MIB)
     assert writer is not None
@@ -78,7 +78,7 @@ async def test_the_file_keeps_its_limit(fresh: House, tail: int) -> None:
     house = fresh
     limit = 16 * MIB
     house.memory_bytes = 2 * MIB
-    house.options = WriterOptions(limit, keep_free_bytes=0)
+    house.options = DiskOptions(limit, keep_free_bytes=0)
     await house.open()
     rng = random.Random(1)
     sizes = {f"http://h/{n}": rng.choice([tail, tail, 5000, MIB]) for n in range(5000)}
@@ -140,7 +140,7 @@ async def test_purge_all_under_load(fresh: House) -> None:
     """The log stays bounded while everything goes, others store on, and the freed pages are used again."""
     house = fresh
     house.memory_bytes = MIB
-    house.options = WriterOptions(128 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(128 * MIB, keep_free_bytes=0)
     await house.open()
     largest = 0
 
@@ -177,7 +177,7 @@ async def test_purge_all_under_load(fresh: House) -> None:
 async def test_a_large_body_is_evicted_whole(fresh: House) -> None:
     """More rows than one statement takes: none is left behind without an owner."""
     house = fresh
-    house.options = WriterOptions(16 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(16 * MIB, keep_free_bytes=0)
     await house.open()
     await house.put(response(), b"x")
     await house.close()
@@ -204,13 +204,13 @@ async def test_a_large_body_is_evicted_whole(fresh: House) -> None:
 async def test_a_lower_limit_shrinks_the_file(fresh: House) -> None:
     """After a restart with a smaller setting pages go back to the file system, and storing works."""
     house = fresh
-    house.options = WriterOptions(32 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(32 * MIB, keep_free_bytes=0)
     await house.open()
     for n in range(24):
         await house.put(response(f"http://h/{n}"), content(n, MIB))
     await house.close()
     assert house.file_bytes > 20 * MIB
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     for n in range(40):
         assert await house.put(response(f"http://new/{n}"), content(n, 100 * KIB)) is not None
@@ -227,7 +227,7 @@ async def test_a_lower_limit_shrinks_the_file(fresh: House) -> None:
 async def test_full_of_bodies_in_use(fresh: House) -> None:
     """Everything is being read: storing is refused, no reader suffers, and later there is room again."""
     house = fresh
-    house.options = WriterOptions(8 * MIB, keep_free_bytes=0)
+    house.options = DiskOptions(8 * MIB, keep_free_bytes=0)
     await house.open()
     for n in range(7):
         await house.put(response(f"http://h/{n}"), content(n, MIB))
@@ -251,7 +251,7 @@ async def test_full_of_bodies_in_use(fresh: House) -> None:
 async def test_a_file_system_without_room(fresh: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is stored, what is stored can be read, and storing resumes by itself (reliability.md §5)."""
     house = fresh
-    house.options = WriterOptions(64 * MIB)
+    house.options = DiskOptions(64 * MIB)
     await house.open()
     await house.put(response(), content("old", 300 * KIB))
     real = os.statvfs

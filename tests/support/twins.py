@@ -153,7 +153,7 @@ class Twin:
     def used(self) -> list[int]:
         """Uses, in no order: those that were noted, and those that the hot path will note."""
         hot = self.app.hot
-        pending = [] if hot is None else [[stored.entry_id] * one.uses for one, stored in hot._used]
+        pending = [] if hot is None else [[stored.entry_id] * one.uses for one, stored in hot.tally._used]
         return sorted(chain(self.touched, *pending))
 
     def check_links(self) -> None:
@@ -209,7 +209,7 @@ class Twins:
         for twin in self.pair:
             twin.clock.now = START
             if twin.app.hot is not None:
-                twin.app.hot.settle()
+                twin.app.hot.tally.settle()
             twin.log.lines.clear()
             twin.touched.clear()
             for candidate in list(twin.app.store._memory):

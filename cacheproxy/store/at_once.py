@@ -1,0 +1,79 @@
+"""Reads that the loop makes itself: most of what is asked for often is in the machine's page cache.
+
+A thread, which reads go to otherwise, costs more than such a read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from cacheproxy.store.ghosts import key_hash
+from cacheproxy.store.schema import row_checksum
+
+_SHARE = 32
+_LONGEST_S = 60.0
+
+_HEADS = (
+    "SELECT key, body_id, length, parts, stale, head_checksum, head, entry_id, variant, NULL, NULL"
+    " FROM entries WHERE key_hash = ?"
+)
+_FIRST = "SELECT data, checksum, rowid FROM chunks WHERE body_id = ? AND first = 0"
+_SAME = "SELECT data, checksum FROM chunks WHERE rowid = ?"
+
+
+class AtOnce:
+    """One connection, whose thread has nothing to do while `is_free`; `monotonic` tells the time.
+
+    What took more than `wait_s` seconds is followed by a pause, `_SHARE` times as long, at most `_LONGEST_S`: a disk
+    that is slow takes a thirtieth of the loop's time. With 0 everything is left to the thread.
+    """
+
+    __slots__ = ("_execute", "_from", "_monotonic", "_wait_s", "is_free")
+
+    def __init__(self, db: sqlite3.Connection, wait_s: float, monotonic: Callable[[], float]) -> None:
+        self._execute = db.cursor().execute
+        self._monotonic = monotonic
+        self._wait_s = wait_s
+        # Before this nothing is tried.
+        self._from = 0.0 if wait_s else float("inf")
+        self.is_free = True
+
+    def heads(self, key: str) -> list[Any] | None:
+        """The rows of a key, without bodies: the columns of a look-up; None where that takes too long or fails."""
+        rows = self._rows(_HEADS, key_hash(key))
+        return rows and [row for row in rows if row[0] == key]
+
+    def first_row(self, body_id: int) -> tuple[bytes, int] | None:
+        """The first bytes of a body, and the number of their row; None where that takes too long or fails, or they are
+        lost or damaged.
+        """
+        rows = self._rows(_FIRST, body_id)
+        if not rows:
+            return None
+        data, checksum, number = rows[0]
+        return (data, number) if row_checksum(body_id, 0, data) == checksum else None
+
+    def same_row(self, body_id: int, number: int) -> bytes | None:
+        """The bytes again, which costs less; None also where the row is another body's now."""
+        rows = self._rows(_SAME, number)
+        if not rows:
+            return None
+        data, checksum = rows[0]
+        return data if row_checksum(body_id, 0, data) == checksum else None
+
+    def _rows(self, sql: str, parameter: int) -> list[Any] | None:
+        began = self._monotonic()
+        if began < self._from or not self.is_free:
+            return None
+        rows: list[Any] | None = None
+        try:
+            rows = self._execute(sql, (parameter,)).fetchall()
+        except sqlite3.Error:
+            # It will fail in the thread too, or not any more; there it is counted.
+            rows = None
+        ended = self._monotonic()
+        if ended - began > self._wait_s:
+            self._from = ended + min(_SHARE * (ended - began), _LONGEST_S)
+        return rows
