@@ -20,7 +20,7 @@ from cacheproxy.http.dates import format_date
 from cacheproxy.policy.access import AccessPolicy
 from cacheproxy.server.self_check import missing_internals
 from tests.support.origin import response
-from tests.support.twins import START, Twin, Twins, Wire
+from tests.support.twins import IN_MEMORY, ON_DISK, START, Twin, Twins, Wire
 
 CASES = 400
 LEAST_HOT_SHARE = 0.3
@@ -142,9 +142,11 @@ def feeds(draw: st.DrawFn, port: int) -> Step:
 
 
 @st.composite
-def cases(draw: st.DrawFn, port: int) -> list[Step]:
+def cases(draw: st.DrawFn, port: int, *, on_disk: bool = False) -> list[Step]:
     steps: list[Step] = []
     for _ in range(draw(st.integers(1, 5))):
+        if on_disk and draw(st.integers(0, 2)):
+            steps.append(Step("to disk"))
         steps.append(draw(feeds(port)))
         if draw(st.integers(0, 2)) == 0:
             kind = draw(
@@ -165,9 +167,10 @@ def policy(*, clients: tuple[str, ...] = ("loopback",), deny: tuple[str, ...] = 
 class House:
     """The twins in a loop of their own: hypothesis calls plain functions."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: tuple[str, ...] = IN_MEMORY) -> None:
         self.runner = asyncio.Runner()
-        self.twins = Twins(directory)
+        self.twins = Twins(directory, options)
+        self.from_disk = 0
         self.run = self.runner.run
         self.cases = self.hot_cases = 0
 
@@ -182,6 +185,7 @@ class House:
         for twin, wire in zip(twins.pair, wires, strict=True):
             await twin.finish(wire)
         twins.compare(*wires)
+        self.from_disk += sum(" TCP_HIT/" in line for line in twins.hot.log.lines)
         self.cases += 1
         self.hot_cases += twins.hot_answers > before
 
@@ -216,6 +220,8 @@ class House:
         elif step.kind in ("purge", "soft"):
             for candidate in list(twins.plain.app.store._memory)[:4]:
                 twins.each(partial(forget, key=candidate.stored.key, soft=step.kind == "soft"))
+        elif step.kind == "to disk":
+            await twins.to_disk()
         elif step.kind == "pause" and not wires[0].protocol._paused:
             for wire in wires:
                 wire.protocol.pause_writing()
@@ -234,14 +240,25 @@ def forget(twin: Twin, key: str, *, soft: bool) -> None:
             store._memory.put(type(candidate)(candidate.stored.stale(), candidate.body, "memory"))
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    made = House(tmp_path_factory.mktemp("twins"))
+def begun(made: House) -> Iterator[House]:
     made.twins.origin.routes.update(ROUTES)
     with made.runner:
         made.run(made.twins.start())
         yield made
         made.run(made.twins.stop())
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    yield from begun(House(tmp_path_factory.mktemp("twins")))
+
+
+@pytest.fixture(scope="module")
+def disk_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with pytest.MonkeyPatch.context() as patch:
+        # What is stored is on disk soon.
+        patch.setattr("cacheproxy.store.writer.BATCH_DELAY_S", 0.001)
+        yield from begun(House(tmp_path_factory.mktemp("disks"), ON_DISK))
 
 
 def test_hot_equals_ordinary(house: House) -> None:
@@ -259,6 +276,24 @@ def test_hot_equals_ordinary(house: House) -> None:
     all_cases()
     print(f"{house.hot_cases} of {house.cases} cases with hot answers, {house.twins.hot_answers} answers")
     assert house.hot_cases >= LEAST_HOT_SHARE * house.cases
+
+
+def test_hot_equals_ordinary_from_disk(disk_house: House) -> None:
+    @settings(
+        max_examples=CASES // 2,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases(disk_house.twins.origin.port, on_disk=True))
+    def all_cases(steps: list[Step]) -> None:
+        disk_house.run(asyncio.wait_for(disk_house.check(steps), 20))
+
+    all_cases()
+    print(f"{disk_house.hot_cases} of {disk_house.cases} cases hot, {disk_house.from_disk} answers from disk")
+    assert disk_house.hot_cases >= LEAST_HOT_SHARE * disk_house.cases
+    assert disk_house.from_disk >= disk_house.cases // 2
 
 
 def test_the_hot_path_is_on(house: House) -> None:

@@ -112,6 +112,7 @@ class House:
         self.directory = directory
         self.on_disk = on_disk
         self.memory_bytes = 16 * MIB
+        self.heads_bytes = 16 * MIB
         self.max_object_bytes = 1 << 40
         self.options = DiskOptions(1024 * MIB, keep_free_bytes=0)
         self.recorder = Recorder()
@@ -151,7 +152,7 @@ class House:
 
     async def open(self) -> TieredStore:
         """Open what is in the directory; memory is empty."""
-        memory = MemoryTier(self.memory_bytes)
+        memory = MemoryTier(self.memory_bytes, self.heads_bytes)
         disk = None
         if self.on_disk:
             disk = DiskTier(self.directory, self.options, OPTIONS, self.recorder, memory)
