@@ -24,13 +24,13 @@ _SAME = "SELECT data, checksum FROM chunks WHERE rowid = ?"
 
 
 class AtOnce:
-    """One connection, whose thread has nothing to do while `is_free`; `monotonic` tells the time.
+    """Reads by a connection of the loop's own, which it closes; `monotonic` tells the time.
 
     What took more than `wait_s` seconds is followed by a pause, `_SHARE` times as long, at most `_LONGEST_S`: a disk
     that is slow takes a thirtieth of the loop's time. With 0 everything is left to the thread.
     """
 
-    __slots__ = ("_execute", "_from", "_monotonic", "_wait_s", "is_free")
+    __slots__ = ("_execute", "_from", "_monotonic", "_wait_s", "close")
 
     def __init__(self, db: sqlite3.Connection, wait_s: float, monotonic: Callable[[], float]) -> None:
         self._execute = db.cursor().execute
@@ -38,7 +38,7 @@ class AtOnce:
         self._wait_s = wait_s
         # Before this nothing is tried.
         self._from = 0.0 if wait_s else float("inf")
-        self.is_free = True
+        self.close = db.close
 
     def heads(self, key: str) -> list[Any] | None:
         """The rows of a key, without bodies: the columns of a look-up; None where that takes too long or fails."""
@@ -65,7 +65,7 @@ class AtOnce:
 
     def _rows(self, sql: str, parameter: int) -> list[Any] | None:
         began = self._monotonic()
-        if began < self._from or not self.is_free:
+        if began < self._from:
             return None
         rows: list[Any] | None = None
         try:

@@ -33,6 +33,7 @@ from cacheproxy.store.schema import (
     FILE_NAME,
     LISTING_CACHE_KIB,
     LOOK_UPS_CACHE_KIB,
+    open_at_once,
     open_reader,
     open_writer,
     scalar,
@@ -104,6 +105,7 @@ class DiskTier:
             self.body_of,
         )
         self._connections: list[aiosqlite.Connection] = []
+        self._at_once: AtOnce | None = None
         self._listing: Listing | None = None
         self._writing: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
@@ -149,17 +151,16 @@ class DiskTier:
         self._keep_listed()
 
     async def _open_readers(self) -> None:
-        look_ups, self._loops_own = await open_reader(self.directory, LOOK_UPS_CACHE_KIB)
-        self._connections.append(look_ups)
-        listing, _ = await open_reader(self.directory, LISTING_CACHE_KIB)
-        self._connections.append(listing)
+        for cache_kib in (LOOK_UPS_CACHE_KIB, LISTING_CACHE_KIB):
+            self._connections.append(await open_reader(self.directory, cache_kib))
+        own = await open_at_once(self.directory)
+        self._at_once = AtOnce(own, self._options.wait_s, asyncio.get_running_loop().time)
 
     def _opened(self) -> None:
         """The readers, which were opened last, can be used."""
         look_ups, listing = self._connections[-2:]
-        monotonic = asyncio.get_running_loop().time
-        at_once = AtOnce(self._loops_own, self._options.wait_s, monotonic)
-        self.look_ups.opened(DiskReader(look_ups, at_once, self._recorder, self._tasks, self._damaged), at_once)
+        reader = DiskReader(look_ups, self._recorder, self._tasks, self._damaged)
+        self.look_ups.opened(reader, self._at_once)
         self._listing = Listing(listing)
 
     def _keep_listed(self) -> None:
@@ -205,6 +206,9 @@ class DiskTier:
     async def _close_connections(self) -> None:
         self.look_ups.closed()
         self._listing = None
+        if self._at_once is not None:
+            self._at_once.close()
+            self._at_once = None
         # Readers first: the last connection to close empties the write-ahead log.
         while self._connections:
             try:

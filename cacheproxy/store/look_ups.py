@@ -51,7 +51,7 @@ class LookUps:
         self._reader: DiskReader | None = None
         self.at_once: AtOnce | None = None
 
-    def opened(self, reader: DiskReader, at_once: AtOnce) -> None:
+    def opened(self, reader: DiskReader, at_once: AtOnce | None) -> None:
         """The file can be read."""
         self._reader = reader
         self.at_once = at_once

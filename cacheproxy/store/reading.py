@@ -13,7 +13,6 @@ import aiosqlite
 from cacheproxy.errors import StoreError
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import BodySource, Recorder
-from cacheproxy.store.at_once import AtOnce
 from cacheproxy.store.ghosts import key_hash
 from cacheproxy.store.schema import is_damage
 from cacheproxy.tasks import TaskGroup
@@ -45,22 +44,12 @@ Answered = Callable[[list[Any] | StoreError], None]
 
 
 class DiskReader:
-    """One read-only connection; what queues up while a statement runs goes together into the next.
-
-    While none does, `at_once` may use it.
-    """
+    """One read-only connection; what queues up while a statement runs goes together into the next."""
 
     def __init__(
-        self,
-        db: aiosqlite.Connection,
-        at_once: AtOnce,
-        recorder: Recorder,
-        tasks: TaskGroup,
-        on_damage: Callable[[], None],
+        self, db: aiosqlite.Connection, recorder: Recorder, tasks: TaskGroup, on_damage: Callable[[], None]
     ) -> None:
         self._db = db
-        self._at_once = at_once
-        self._under_way = 0
         self._recorder = recorder
         self._tasks = tasks
         self._on_damage = on_damage
@@ -68,7 +57,7 @@ class DiskReader:
         self._is_looking = False
 
     async def rows_of(self, key: str) -> list[Any]:
-        """The rows of a key: the columns of `_LOOKUP`. Raises StoreError."""
+        """The rows of a key: the columns of `_LOOKUP`."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
         def answered(rows: list[Any] | StoreError) -> None:
@@ -127,8 +116,6 @@ class DiskReader:
 
     async def select(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
         """The rows of a statement. Raises StoreError."""
-        self._under_way += 1
-        self._at_once.is_free = False
         try:
             return list(await self._db.execute_fetchall(sql, parameters))
         except (sqlite3.Error, ValueError) as error:
@@ -136,9 +123,6 @@ class DiskReader:
             if is_damage(error):
                 self._on_damage()
             raise StoreError(str(error)) from error
-        finally:
-            self._under_way -= 1
-            self._at_once.is_free = not self._under_way
 
     async def read_row(self, body_id: int, start: int) -> bytes:
         """The bytes from `start` to the end of its row. Raises StoreError where they are not whole."""

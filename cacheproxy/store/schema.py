@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import zlib
@@ -21,9 +22,10 @@ FILE_NAME = "cache.db"
 
 _BUSY_MS = 500
 _WRITER_CACHE_KIB = 2048
-LOOK_UPS_CACHE_KIB = 16 * 1024
+AT_ONCE_CACHE_KIB = 16 * 1024
+LOOK_UPS_CACHE_KIB = 8 * 1024
 LISTING_CACHE_KIB = 1024
-"""Look-ups go through indexes of the whole file; whoever lists reads pages once."""
+"""Of the connections for reading: look-ups go through indexes of the whole file, whoever lists reads pages once."""
 
 # `loose` holds the bodies that have rows but no entry: being written, unlinked, or left by a crash. The
 # triggers keep it and the totals true whoever inserts or deletes.
@@ -95,6 +97,8 @@ CREATE TRIGGER IF NOT EXISTS digests_removed AFTER DELETE ON entries BEGIN
   DELETE FROM digests WHERE entry_id = OLD.entry_id;
 END;
 """
+
+_READER_PRAGMAS = ("PRAGMA temp_store=MEMORY", "PRAGMA wal_autocheckpoint=0", "PRAGMA query_only=1")
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -178,26 +182,37 @@ def _page_bytes(disk_bytes: int) -> int:
     return SMALL_PAGE_BYTES if disk_bytes < _SMALL_FILE_BYTES else PAGE_BYTES
 
 
-async def open_reader(directory: Path, cache_kib: int) -> tuple[aiosqlite.Connection, sqlite3.Connection]:
-    """A connection that only reads and never checkpoints, with so much of the file in memory.
-
-    Also without its thread, for whoever knows that the thread has nothing to do.
-    """
-    made: list[sqlite3.Connection] = []
-
-    def connect() -> sqlite3.Connection:
-        made.append(sqlite3.connect(directory / FILE_NAME, isolation_level=None, check_same_thread=False))
-        return made[0]
-
-    connection = await aiosqlite.Connection(connect, iter_chunk_size=64)
+async def open_reader(directory: Path, cache_kib: int) -> aiosqlite.Connection:
+    """A connection that only reads and never checkpoints, with so much of the file in memory."""
+    connection = await aiosqlite.connect(directory / FILE_NAME, isolation_level=None)
     try:
         await _tune(connection, cache_kib)
-        await connection.execute("PRAGMA wal_autocheckpoint=0")
-        await connection.execute("PRAGMA query_only=1")
+        for pragma in _READER_PRAGMAS:
+            await connection.execute(pragma)
     except BaseException:
         await connection.close()
         raise
-    return connection, made[0]
+    return connection
+
+
+async def open_at_once(directory: Path) -> sqlite3.Connection:
+    """The same without a thread, for the loop itself: close it. It never waits for a lock.
+
+    It must not be the connection of a thread: the module waits for such a one's end holding what that may be waiting
+    for, the interpreter's lock.
+    """
+    return await asyncio.to_thread(_open_at_once, directory / FILE_NAME)
+
+
+def _open_at_once(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in (f"PRAGMA cache_size=-{AT_ONCE_CACHE_KIB}", *_READER_PRAGMAS):
+            connection.execute(pragma)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 async def _tune(connection: aiosqlite.Connection, cache_kib: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import pytest
 
 from cacheproxy.ports import Candidate, Selector
 from cacheproxy.store.at_once import AtOnce
-from tests.store.conftest import KIB, URL, House, Tap, content, read, response
+from tests.store.conftest import KIB, URL, House, content, read, response
 
 
 class Disk:
@@ -24,6 +23,9 @@ class Disk:
 
     def cursor(self) -> Disk:
         return self
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def execute(self, sql: str, parameters: tuple[int]) -> Disk:
         self.calls += 1
@@ -63,14 +65,6 @@ def test_with_no_time_the_loop_never_waits() -> None:
     at_once = disk.at_once(0.0)
     assert at_once.heads(URL) is None
     assert at_once.first_row(1) is None
-    assert disk.calls == 0
-
-
-def test_while_the_thread_reads_the_loop_does_not() -> None:
-    disk = Disk()
-    at_once = disk.at_once(0.0005)
-    at_once.is_free = False
-    assert at_once.heads(URL) is None
     assert disk.calls == 0
 
 
@@ -145,25 +139,6 @@ async def test_a_damaged_head_is_dropped(house: House) -> None:
     assert house.store.find_at_once(URL) == []
     assert house.recorder.failures == ["checksum"]
     assert await house.bodies(URL) == []
-
-
-async def test_nothing_is_found_at_once_while_the_thread_reads(house: House, tap: Tap) -> None:
-    (head,) = await on_disk(house, URL)
-    go_on, is_reading = asyncio.Event(), asyncio.Event()
-
-    async def before(sql: str) -> None:
-        if "FROM chunks" in sql:
-            is_reading.set()
-            await go_on.wait()
-
-    tap.before = before
-    reading = asyncio.ensure_future(read(head))
-    await is_reading.wait()
-    assert whole(head) is None
-    assert house.store.find_at_once("http://h/other") is None
-    go_on.set()
-    assert await reading == content(URL, KIB)
-    assert whole(head) == content(URL, KIB)
 
 
 async def test_nothing_is_found_at_once_in_a_closed_store(house: House) -> None:
