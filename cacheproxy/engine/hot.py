@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from cacheproxy.http.message import RequestHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Answer, Candidate, ExchangeRecord
 from cacheproxy.reasons import Reason
+
+log = logging.getLogger("cacheproxy")
 
 
 class HotEngine:
@@ -74,7 +77,12 @@ class HotEngine:
         """The stored responses of `key` on disk, of which memory has none; None where that is for others to find out."""
         if key in self.filling or (self.owns is not None and not self.owns(key)):
             return None
-        found = self._parts.store.find_at_once(key)
+        try:
+            found = self._parts.store.find_at_once(key)
+        except Exception:
+            # A mistake of ours costs nobody an answer: the direct path asks again.
+            log.exception("on the hot path: %s", key.partition("?")[0])
+            return None
         if found and not self._keep_codings.is_empty and any(candidate.stored.asked_for for candidate in found):
             return None
         return found

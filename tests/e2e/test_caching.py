@@ -272,6 +272,8 @@ async def test_store_failure_is_a_miss_never_an_error(origin: Origin, proxy: App
     assert disk is not None
     for connection in list(disk._connections):
         await connection.close()
+    assert disk._at_once is not None
+    disk._at_once.close()
     for _ in range(3):
         assert (await client.get(origin.url("/a"))).status == 200
     assert proxy.counters.store_failures > 0
