@@ -8,9 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 from cacheproxy.store.ghosts import key_hash
-from cacheproxy.store.schema import row_checksum
+from cacheproxy.store.schema import checksum_seed
 
 _SHARE = 32
 _LONGEST_S = 60.0
@@ -21,6 +22,21 @@ _HEADS = (
 )
 _FIRST = "SELECT data, checksum, rowid FROM chunks WHERE body_id = ? AND first = 0"
 _SAME = "SELECT data, checksum FROM chunks WHERE rowid = ?"
+
+
+class Place:
+    """Where the first row of a body is: its `number`, once it is known, finds it for less."""
+
+    __slots__ = ("_seed", "body_id", "number")
+
+    def __init__(self, body_id: int) -> None:
+        self.body_id = body_id
+        self.number = 0
+        self._seed = checksum_seed(body_id, 0)
+
+    def checked(self, data: object, checksum: int) -> bytes | None:
+        """The bytes; None where they are not from there, as they were written."""
+        return data if isinstance(data, bytes) and crc32(data, self._seed) == checksum else None
 
 
 class AtOnce:
@@ -45,23 +61,19 @@ class AtOnce:
         rows = self._rows(_HEADS, key_hash(key))
         return rows and [row for row in rows if row[0] == key]
 
-    def first_row(self, body_id: int) -> tuple[bytes, int] | None:
-        """The first bytes of a body, and the number of their row; None where that takes too long or fails, or they are
-        lost or damaged.
-        """
-        rows = self._rows(_FIRST, body_id)
+    def first_row(self, place: Place) -> bytes | None:
+        """The first bytes of a body; None where that takes too long or fails, or they are lost or damaged."""
+        if place.number:
+            rows = self._rows(_SAME, place.number)
+            if rows and (data := place.checked(*rows[0])) is not None:
+                return data
+            # Perhaps the row is another body's now.
+            place.number = 0
+        rows = self._rows(_FIRST, place.body_id)
         if not rows:
             return None
-        data, checksum, number = rows[0]
-        return (data, number) if row_checksum(body_id, 0, data) == checksum else None
-
-    def same_row(self, body_id: int, number: int) -> bytes | None:
-        """The bytes again, which costs less; None also where the row is another body's now."""
-        rows = self._rows(_SAME, number)
-        if not rows:
-            return None
-        data, checksum = rows[0]
-        return data if row_checksum(body_id, 0, data) == checksum else None
+        *row, place.number = rows[0]
+        return place.checked(*row)
 
     def _rows(self, sql: str, parameter: int) -> list[Any] | None:
         began = self._monotonic()

@@ -65,6 +65,8 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
     def __init__(self, tier: MemoryTier, limit_bytes: int) -> None:
         super().__init__(limit_bytes, getsizeof=itemgetter(0))
         self._tier = tier
+        # Something had to go since anything was removed: the room that is left is not worth counting.
+        self.is_full = False
 
     def popitem(self) -> tuple[int, tuple[int, Candidate]]:
         for _ in range(min(_MOST_SPARED, len(self))):
@@ -75,6 +77,7 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
             self[entry_id] = kept
         else:
             entry_id, kept = super().popitem()
+        self.is_full = True
         self._tier.dropped(kept[1])
         return entry_id, kept
 
@@ -118,6 +121,8 @@ class MemoryTier:
 
     def has_room(self, body_bytes: int) -> bool:
         """Whether an entry with such a body would push nothing out."""
+        if self._entries.is_full:
+            return False
         return bool(self._entries.currsize + body_bytes + _OVERHEAD_BYTES * 3 // 2 <= self._entries.maxsize)
 
     def put(self, candidate: Candidate) -> None:
@@ -150,7 +155,11 @@ class MemoryTier:
 
     def drop(self, entry_id: int) -> None:
         """Remove an entry if it is here."""
-        kept = self._entries.pop(entry_id, None) or self._heads.pop(entry_id, None)
+        kept = self._entries.pop(entry_id, None)
+        if kept is not None:
+            self._entries.is_full = False
+        else:
+            kept = self._heads.pop(entry_id, None)
         if kept is not None:
             self.dropped(kept[1])
 

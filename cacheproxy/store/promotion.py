@@ -8,6 +8,7 @@ from contextlib import aclosing
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.http.ranges import Slice
 from cacheproxy.ports import Candidate
+from cacheproxy.store.at_once import Place
 from cacheproxy.store.look_ups import LookUps
 from cacheproxy.store.memory import MemoryBody, MemoryTier
 from cacheproxy.store.reading import DiskBody, RowSource
@@ -24,15 +25,17 @@ class Promotion:
     def __init__(self, memory: MemoryTier) -> None:
         self._memory = memory
         self._reads = 0
+        # So many readings; what memory has changes slowly.
+        self._while = _LEAST_READS
 
     def read(self, stored: StoredResponse, body: MemoryBody, last: int = _NEVER) -> int:
         """A small body has been read, the `last` time at that reading; the number of this one."""
         memory = self._memory
         self._reads = reads = self._reads + 1
+        if not reads % _LEAST_READS:
+            self._while = max(_LEAST_READS, memory.bodies)
         size = body.available
-        if size <= memory.object_bytes and (
-            reads - last <= _LEAST_READS or reads - last <= memory.bodies or memory.has_room(size)
-        ):
+        if size <= memory.object_bytes and (reads - last <= self._while or memory.has_room(size)):
             memory.put(Candidate(stored, body, "memory"))
         return reads
 
@@ -40,7 +43,7 @@ class Promotion:
 class SmallBody(DiskBody):
     """One row on disk, or nothing, whose head is in memory."""
 
-    __slots__ = ("_last_read", "_look_ups", "_promotion", "_row", "_stored")
+    __slots__ = ("_last_read", "_look_ups", "_place", "_promotion", "_stored")
 
     def __init__(
         self, source: RowSource, look_ups: LookUps, stored: StoredResponse, promotion: Promotion
@@ -50,29 +53,19 @@ class SmallBody(DiskBody):
         self._stored = stored
         self._promotion = promotion
         self._last_read = _NEVER
-        # Its number, once it is known.
-        self._row = 0
+        self._place = Place(stored.body_id)
 
     def at_once(self) -> MemoryBody | None:
         """Read now; None where that would take too long or fails, and others will find out why."""
-        content = self._content() if self._length else b""
+        content: bytes | None = b""
+        if self._length:
+            at_once = self._look_ups.at_once
+            content = None if at_once is None else at_once.first_row(self._place)
         if content is None or len(content) != self._length:
             return None
         body = MemoryBody(content)
         self.was_read(body)
         return body
-
-    def _content(self) -> bytes | None:
-        at_once = self._look_ups.at_once
-        if at_once is None:
-            return None
-        if self._row and (content := at_once.same_row(self._body_id, self._row)) is not None:
-            return content
-        found = at_once.first_row(self._body_id)
-        if found is None:
-            return None
-        content, self._row = found
-        return content
 
     async def read(self, part: Slice | None) -> AsyncGenerator[bytes, None]:
         """The bytes of `part`, by the thread."""

@@ -234,7 +234,12 @@ def _key_hash(key: object) -> int | None:
 
 def row_checksum(body_id: object, first: object, data: object) -> int | None:
     """Of a piece of a body; None where a damaged file has another type in the column."""
-    return zlib.crc32(data, zlib.crc32(b"%a %a" % (body_id, first))) if isinstance(data, bytes) else None
+    return zlib.crc32(data, checksum_seed(body_id, first)) if isinstance(data, bytes) else None
+
+
+def checksum_seed(body_id: object, first: object) -> int:
+    """What the checksum of a piece begins with."""
+    return zlib.crc32(b"%a %a" % (body_id, first))
 
 
 def head_checksum(key: object, body_id: object, length: object, parts: object, head: object) -> int | None:

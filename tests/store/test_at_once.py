@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cacheproxy.ports import Candidate, Selector
-from cacheproxy.store.at_once import AtOnce
+from cacheproxy.store.at_once import AtOnce, Place
 from tests.store.conftest import KIB, URL, House, content, read, response
 
 
@@ -64,7 +64,7 @@ def test_with_no_time_the_loop_never_waits() -> None:
     disk = Disk()
     at_once = disk.at_once(0.0)
     assert at_once.heads(URL) is None
-    assert at_once.first_row(1) is None
+    assert at_once.first_row(Place(1)) is None
     assert disk.calls == 0
 
 
@@ -73,7 +73,7 @@ def test_what_fails_is_left_to_the_thread(error: type[sqlite3.Error]) -> None:
     disk = Disk()
     disk.error = error("no")
     at_once = disk.at_once(0.0005)
-    assert (at_once.heads(URL), at_once.first_row(1), at_once.same_row(1, 1)) == (None, None, None)
+    assert (at_once.heads(URL), at_once.first_row(Place(1))) == (None, None)
 
 
 # in the store
@@ -112,7 +112,8 @@ async def test_a_number_that_is_another_bodys_now_is_not_believed(house: House) 
     first, second = await on_disk(house, "http://h/1", "http://h/2")
     assert whole(first) is not None
     assert whole(second) is not None
-    first.body._row, second.body._row = second.body._row, first.body._row  # type: ignore[attr-defined]
+    one, other = first.body._place, second.body._place  # type: ignore[attr-defined]
+    one.number, other.number = other.number, one.number
     assert whole(first) == content("http://h/1", KIB)
     assert whole(second) == content("http://h/2", KIB)
 
@@ -171,6 +172,7 @@ async def test_a_head_goes_with_what_it_is_of(house: House, how: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("quick")
 async def test_heads_have_a_limit(house: House) -> None:
     """The one that was used longest ago goes first."""
     house.heads_bytes = 40 * KIB
