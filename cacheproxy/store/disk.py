@@ -154,7 +154,8 @@ class DiskTier:
         for cache_kib in (LOOK_UPS_CACHE_KIB, LISTING_CACHE_KIB):
             self._connections.append(await open_reader(self.directory, cache_kib))
         own = await open_at_once(self.directory)
-        self._at_once = AtOnce(own, self._options.wait_s, asyncio.get_running_loop().time)
+        loop = asyncio.get_running_loop()
+        self._at_once = AtOnce(own, self._options.wait_s, loop.time, loop.call_soon)
 
     def _opened(self) -> None:
         """The readers, which were opened last, can be used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,8 @@ class Disk:
         self.now = 1000.0
         self.costs_s = 0.0
         self.calls = 0
+        self.soon: list[Callable[[], None]] = []
+        self.said: list[str] = []
         self.error: sqlite3.Error | None = None
 
     def cursor(self) -> Disk:
@@ -27,8 +30,9 @@ class Disk:
     def close(self) -> None:
         """Nothing is open."""
 
-    def execute(self, sql: str, parameters: tuple[int]) -> Disk:
+    def execute(self, sql: str, parameters: tuple[int, ...] = ()) -> Disk:
         self.calls += 1
+        self.said.append(sql.split()[0])
         self.now += self.costs_s
         if self.error is not None:
             raise self.error
@@ -38,7 +42,7 @@ class Disk:
         return []
 
     def at_once(self, wait_s: float) -> AtOnce:
-        return AtOnce(self, wait_s, lambda: self.now)  # type: ignore[arg-type]
+        return AtOnce(self, wait_s, lambda: self.now, self.soon.append)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,34 @@ def test_what_fails_is_left_to_the_thread(error: type[sqlite3.Error]) -> None:
     assert (at_once.heads(URL), at_once.first_row(Place(1))) == (None, None)
 
 
+def test_bodies_of_one_turn_are_read_in_one_transaction() -> None:
+    """But not heads, which change."""
+    disk = Disk()
+    at_once = disk.at_once(0.0005)
+    for number in (1, 2):
+        assert at_once.first_row(Place(number)) is None
+    assert disk.said == ["BEGIN", "SELECT", "SELECT"]
+    assert at_once.heads(URL) == []
+    assert disk.said[3:] == ["COMMIT", "SELECT"]
+    for ended in disk.soon:
+        ended()
+    assert disk.said[5:] == []
+    assert at_once.first_row(Place(1)) is None
+    disk.soon[-1]()
+    assert disk.said[5:] == ["BEGIN", "SELECT", "COMMIT"]
+
+
+def test_a_transaction_ends_whatever_happens() -> None:
+    disk = Disk()
+    at_once = disk.at_once(0.0005)
+    assert at_once.first_row(Place(1)) is None
+    disk.error = sqlite3.ProgrammingError("closed")
+    disk.soon[0]()
+    disk.error = None
+    assert at_once.first_row(Place(1)) is None
+    assert disk.said[-2:] == ["BEGIN", "SELECT"]
+
+
 # in the store
 
 
@@ -104,6 +136,13 @@ async def test_heads_and_bodies_are_found_at_once(house: House) -> None:
     for _ in range(3):
         assert [whole(one) for one in heads] == [content("http://h/1", KIB), content("http://h/2", KIB)]
     assert [one.body.whole() for one in heads] == [None, None]
+    house.store.put(response("http://h/3"), b"new")
+    house.forget_memory()
+    await house.flush()
+    assert whole(heads[0]) is not None
+    found = house.store.find_at_once("http://h/3")
+    assert found is not None
+    assert [whole(one) for one in found] == [b"new"]
     assert house.store.find_at_once("http://h/none") == []
     assert house.store.is_absent("http://h/none")
 
