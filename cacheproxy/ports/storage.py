@@ -174,7 +174,7 @@ class Store(Protocol):
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
 
     def find_at_once(self, key: str) -> Sequence[Candidate] | None:
-        """As `lookup` of what is not in memory, now, bodies apart; None where that would take too long, or fails."""
+        """As `lookup` of what is not in memory, now; None where that would take too long, or fails."""
 
     def is_absent(self, key: str) -> bool:
         """Whether it is known that a look-up would find no more than what is in memory."""

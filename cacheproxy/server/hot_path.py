@@ -166,9 +166,12 @@ class HotPath:
 
     def _link(self, line: LineFacts, facts: FieldFacts | None, candidate: Candidate) -> None:
         stored, prepared = candidate.stored, candidate.prepared
-        if candidate.tier == "disk" and self._find(line.key) != (candidate,):
-            # It has just come into memory with its body.
-            return
+        if candidate.tier == "disk":
+            kept = self._find(line.key)
+            if len(kept) != 1 or kept[0].prepared is not prepared:
+                # It has just come into memory with its body, or not even its head has.
+                return
+            candidate = kept[0]
         # Only what holds for as long as the answer: nothing that time or another host's codings change.
         if not stored.asked_for and not (facts is None and stored.nominated):
             line.ready = ready = prepared.plain
@@ -209,18 +212,15 @@ class HotPath:
                 return False
             prepared.admitted_by = rules
         prebuilt = self._prebuilt(candidate, line, facts, now)
-        if (
-            candidate.tier == "disk"
-            and candidate.body.whole() is None
-            and self._needs_body(prebuilt, candidate, facts, now)
-        ):
-            body_now = candidate.body.at_once()
-            if body_now is None:
-                return None
-            candidate = Candidate(stored, body_now, candidate.tier, prepared)
-            # Again: with its body it may have come into memory, apart from this.
-            prebuilt = self._prebuilt(candidate, line, facts, now)
-            elapsed_s = max(self._wall() - now, 0.0)
+        if candidate.tier == "disk":
+            if candidate.body.whole() is None and self._needs_body(prebuilt, candidate, facts, now):
+                body_now = candidate.body.at_once()
+                if body_now is None:
+                    return None
+                candidate = Candidate(stored, body_now, candidate.tier, prepared)
+                # Again: with its body it may have come into memory, apart from this.
+                prebuilt = self._prebuilt(candidate, line, facts, now)
+                elapsed_s = max(self._wall() - now, 0.0)
             if isinstance(to, Outlet):
                 to = Soon(to, self._cork)
         if prebuilt is None or not (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now)):

@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from cacheproxy.store.ghosts import key_hash
+from cacheproxy.store.reading import LOOKUP
 from cacheproxy.store.schema import checksum_seed
 
 log = logging.getLogger("cacheproxy")
@@ -19,10 +20,7 @@ log = logging.getLogger("cacheproxy")
 _SHARE = 32
 _LONGEST_S = 60.0
 
-_HEADS = (
-    "SELECT key, body_id, length, parts, stale, head_checksum, head, entry_id, variant, NULL, NULL"
-    " FROM entries WHERE key_hash = ?"
-)
+_LOOKUP = LOOKUP.format(marks="?")
 _FIRST = "SELECT data, checksum, rowid FROM chunks WHERE body_id = ? AND first = 0"
 _SAME = "SELECT data, checksum FROM chunks WHERE rowid = ?"
 
@@ -75,12 +73,12 @@ class AtOnce:
         """Read nothing more."""
         self._db.close()
 
-    def heads(self, key: str) -> list[Any] | None:
-        """The rows of a key, without bodies: the columns of a look-up; None where that takes too long or fails."""
+    def look_up(self, key: str) -> list[Any] | None:
+        """The rows of a key: the columns of `LOOKUP`; None where that takes too long or fails."""
         if self._is_in_transaction:
             # They do change.
             self._end()
-        rows = self._rows(_HEADS, key_hash(key))
+        rows = self._rows(_LOOKUP, key_hash(key))
         return rows and [row for row in rows if row[0] == key]
 
     def first_row(self, place: Place) -> bytes | None:

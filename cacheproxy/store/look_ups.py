@@ -93,8 +93,8 @@ class LookUps:
         reader.ask(key, answered)
 
     def find_at_once(self, key: str) -> list[Candidate] | None:
-        """The same, now, and without reading bodies; None where it would take too long, or the file is not open."""
-        rows = None if self.at_once is None else self.at_once.heads(key)
+        """The same, now; None where it would take too long, or the file is not open."""
+        rows = None if self.at_once is None else self.at_once.look_up(key)
         if rows is None:
             return None
         if not rows:

@@ -24,7 +24,7 @@ INLINE_BYTES = 64 * 1024
 _LOOKUP_KEYS = 64
 _GATHERING_TURNS = 3
 
-_LOOKUP = (
+LOOKUP = (
     # The checksums are compared by who decodes: SQLite would call back into Python for each.
     "SELECT e.key, e.body_id, e.length, e.parts, e.stale, e.head_checksum, e.head,"
     " e.entry_id, e.variant, c.data, c.checksum"
@@ -57,7 +57,7 @@ class DiskReader:
         self._is_looking = False
 
     async def rows_of(self, key: str) -> list[Any]:
-        """The rows of a key: the columns of `_LOOKUP`."""
+        """The rows of a key: the columns of `LOOKUP`."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
         def answered(rows: list[Any] | StoreError) -> None:
@@ -103,7 +103,7 @@ class DiskReader:
         error: StoreError | None = None
         try:
             hashes = [key_hash(key) for key in keys]
-            for row in await self.select(_LOOKUP.format(marks=",".join("?" * len(keys))), hashes):
+            for row in await self.select(LOOKUP.format(marks=",".join("?" * len(keys))), hashes):
                 found.setdefault(row[0], []).append(row)
         except StoreError as failure:
             error = failure

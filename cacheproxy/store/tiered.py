@@ -54,15 +54,13 @@ class TieredStore:
             asyncio.get_running_loop().call_soon(found, None)
 
     def find_at_once(self, key: str) -> Sequence[Candidate] | None:
-        """The disk's, of what is not in memory, without bodies; None where that would take too long."""
+        """The disk's, of what is not in memory; None where that would take too long."""
         if self._disk is None or key in self._disk.absent:
             return ()
         found = self._disk.look_ups.find_at_once(key)
-        if not found:
-            return found
-        for candidate in found:
+        for candidate in found or ():
             self._promote(self._disk, candidate)
-        return self._memory.find(key) or found
+        return found
 
     def is_absent(self, key: str) -> bool:
         """Whether it is known that the disk has nothing."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, Selector
 from cacheproxy.store.at_once import AtOnce, Place
 from tests.store.conftest import KIB, URL, House, content, read, response
@@ -55,19 +56,19 @@ def test_what_takes_long_is_followed_by_a_pause(cost_s: float, pause_s: float) -
     disk = Disk()
     at_once = disk.at_once(0.0005)
     disk.costs_s = cost_s
-    assert at_once.heads(URL) == []
+    assert at_once.look_up(URL) == []
     disk.now += pause_s - 1e-6
-    assert (at_once.heads(URL) is None) is (pause_s > 0)
+    assert (at_once.look_up(URL) is None) is (pause_s > 0)
     before = disk.calls
     disk.now += 2e-6
-    assert at_once.heads(URL) == []
+    assert at_once.look_up(URL) == []
     assert disk.calls == before + 1
 
 
 def test_with_no_time_the_loop_never_waits() -> None:
     disk = Disk()
     at_once = disk.at_once(0.0)
-    assert at_once.heads(URL) is None
+    assert at_once.look_up(URL) is None
     assert at_once.first_row(Place(1)) is None
     assert disk.calls == 0
 
@@ -77,7 +78,7 @@ def test_what_fails_is_left_to_the_thread(error: type[sqlite3.Error]) -> None:
     disk = Disk()
     disk.error = error("no")
     at_once = disk.at_once(0.0005)
-    assert (at_once.heads(URL), at_once.first_row(Place(1))) == (None, None)
+    assert (at_once.look_up(URL), at_once.first_row(Place(1))) == (None, None)
 
 
 def test_bodies_of_one_turn_are_read_in_one_transaction() -> None:
@@ -87,7 +88,7 @@ def test_bodies_of_one_turn_are_read_in_one_transaction() -> None:
     for number in (1, 2):
         assert at_once.first_row(Place(number)) is None
     assert disk.said == ["BEGIN", "SELECT", "SELECT"]
-    assert at_once.heads(URL) == []
+    assert at_once.look_up(URL) == []
     assert disk.said[3:] == ["COMMIT", "SELECT"]
     for ended in disk.soon:
         ended()
@@ -159,15 +160,14 @@ async def test_a_number_that_is_another_bodys_now_is_not_believed(house: House) 
 
 @pytest.mark.parametrize("change", ["data = zeroblob(1024)", "data = x'00'", "checksum = 0", "first = 1"])
 async def test_a_damaged_body_is_left_to_the_thread_which_says_so(house: House, change: str) -> None:
-    await on_disk(house, URL)
+    (head,) = await on_disk(house, URL)
     await house.close()
     house.sql(f"UPDATE chunks SET {change}")
     await house.open()
-    assert house.store.find_at_once(URL)
-    (head,) = house.store.lookup_memory(URL)
+    head = Candidate(head.stored, house.disk.body_of(head.stored), "disk")
     assert whole(head) is None
     assert house.recorder.failures == []
-    with pytest.raises(Exception, match="stored body"):
+    with pytest.raises(StoreError, match="stored body"):
         await read(head)
 
 
