@@ -112,9 +112,8 @@ class ClientConnection(RequestHandler):
         inlet.feed(data)
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
-        direct, ahead = self._services.direct, self._ahead
-        line, facts, *_ = plain
-        if direct is None or ahead is None or not line.is_get or not ahead.admits(line, facts, verdict):
+        direct = self._services.direct
+        if direct is None or not plain[0].is_get:
             return False
         reply = direct.begin(self, plain, data, verdict)
         if reply is not None and not reply.is_over:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.engine.hop import HOP_FIELD, OwnersEnd
 from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone
@@ -20,7 +19,7 @@ from cacheproxy.server.failures import answer_to, kind_of, status_of
 from cacheproxy.server.hot_path import Plain, Verdict, choose_variant
 from cacheproxy.server.hot_ports import DirectStart, HotStore
 from cacheproxy.server.outlet import Outlet
-from cacheproxy.server.parse_memo import LineFacts, ParseMemo
+from cacheproxy.server.parse_memo import ParseMemo
 
 _FIELD = f"{HOP_FIELD}: ".encode()
 
@@ -95,10 +94,6 @@ class HopAhead:
                 return False
             line, facts = learnt
         return (line, facts, is_known, False) if facts.is_simple and HOP_FIELD not in facts.received else False
-
-    def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
-        """The client's worker has admitted it."""
-        return True
 
 
 class HopReply(DirectReply):

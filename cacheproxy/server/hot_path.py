@@ -7,18 +7,21 @@ path does it. `tests/server/test_hot_equals_ordinary.py` proves that the bytes a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.cork import Cork
 from cacheproxy.http.codings import content_codings
-from cacheproxy.ports import Candidate, Clock
+from cacheproxy.ports import BodySource, Candidate, Clock
 from cacheproxy.server.hot_ports import HotRecorder, HotStore
 from cacheproxy.server.outlet import Outlet, Soon
 from cacheproxy.server.parse_memo import LineFacts, ParseMemo
 from cacheproxy.server.prebuilt import Prebuilt, build
 from cacheproxy.server.tally import Tally
+
+log = logging.getLogger("cacheproxy")
 
 _MAX_OTHERS = 4
 
@@ -52,10 +55,7 @@ class Ahead(Protocol):
     memo: ParseMemo
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
-        """True: answered. False: for the task. Else what the direct path needs to know of the request."""
-
-    def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
-        """Whether a request that was not answered is allowed."""
+        """True: answered. False: for the task. Else what the direct path needs to know of the request, which is allowed."""
 
 
 class HotPath:
@@ -128,8 +128,10 @@ class HotPath:
             line, facts = learnt
         if not facts.is_simple:
             return False
-        found = self._find(line.key)
+        found = in_memory = self._find(line.key)
         if not found:
+            if not self._admits_miss(line, facts, verdict):
+                return False
             on_disk = self._store.find_on_disk(line.key)
             if not on_disk:
                 return line, facts, is_known, on_disk is not None
@@ -138,7 +140,7 @@ class HotPath:
         if not done:
             return False if done is not None else (line, facts, is_known, False)
         if len(found) == 1 and facts.is_plain and line.is_get:
-            self._link(line, facts if is_known else None, found[0])
+            self._link(line, facts if is_known else None, found[0], is_from_memory=bool(in_memory))
         return True
 
     def _answer_from_disk(
@@ -152,24 +154,26 @@ class HotPath:
     ) -> Plain | bool:
         """As `answer`, with what has been answered before, but for its body, which is on disk."""
         # It may come into memory now, and this is cleared.
-        head, note = ready.head, ready.note
+        head, note, stored = ready.head, ready.note, ready.stored
         assert ready.on_disk is not None
-        body = ready.on_disk.at_once()
+        body = _at_once(ready.on_disk)
         content = None if body is None else body.whole()
         if content is None:
             return line, facts, True, False
         to = Soon(outlet, self._cork)
         now = self._wall()
         count = to.write_hot(head, content)
-        self.tally.add(ready, (note, verdict.client, now, count, max(now - since, 0.0)))
+        self.tally.add(ready, stored, (note, verdict.client, now, count, max(now - since, 0.0)))
         return True
 
-    def _link(self, line: LineFacts, facts: FieldFacts | None, candidate: Candidate) -> None:
+    def _link(
+        self, line: LineFacts, facts: FieldFacts | None, candidate: Candidate, *, is_from_memory: bool
+    ) -> None:
         stored, prepared = candidate.stored, candidate.prepared
-        if candidate.tier == "disk":
+        if candidate.tier == "disk" or not is_from_memory:
             kept = self._find(line.key)
             if len(kept) != 1 or kept[0].prepared is not prepared:
-                # It has just come into memory with its body, or not even its head has.
+                # It has just come into memory with its body, or nothing of it has: nobody would cut the link.
                 return
             candidate = kept[0]
         # Only what holds for as long as the answer: nothing that time or another host's codings change.
@@ -214,7 +218,7 @@ class HotPath:
         prebuilt = self._prebuilt(candidate, line, facts, now)
         if candidate.tier == "disk":
             if candidate.body.whole() is None and self._needs_body(prebuilt, candidate, facts, now):
-                body_now = candidate.body.at_once()
+                body_now = _at_once(candidate.body)
                 if body_now is None:
                     return None
                 candidate = Candidate(stored, body_now, candidate.tier, prepared)
@@ -231,14 +235,13 @@ class HotPath:
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
         count = to.write_hot(prebuilt.head, body)
-        self.tally.add(prebuilt, (prebuilt.note, verdict.client, now, count, elapsed_s))
+        self.tally.add(prebuilt, stored, (prebuilt.note, verdict.client, now, count, elapsed_s))
         return True
 
     def _build(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
         return build(self._store, self._prepare, candidate, line.head.with_fields(facts.fields), now)
 
-    def admits(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
-        """Whether a request that no stored response answers is allowed."""
+    def _admits_miss(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         rules = self._in_force.access
         if (verdict.rules is not rules or verdict.facts is not facts) and not self._admits(
             line, facts, verdict, is_known=facts.raw in self.memo.blocks.young
@@ -312,6 +315,15 @@ class HotPath:
                     others.clear()
                 others[which] = prebuilt
         return prebuilt
+
+
+def _at_once(body: BodySource) -> BodySource | None:
+    try:
+        return body.at_once()
+    except Exception:
+        # A mistake of ours costs nobody an answer: the direct path asks again.
+        log.exception("on the hot path")
+        return None
 
 
 def choose_variant(found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:

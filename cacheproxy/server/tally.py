@@ -34,8 +34,8 @@ class Tally:
         """What was answered. Whoever appends sees to it that the timer runs."""
         self.is_timed = False
 
-    def add(self, prebuilt: Prebuilt, answered: Repetition) -> None:
-        """An answer was given."""
+    def add(self, prebuilt: Prebuilt, stored: StoredResponse | None, answered: Repetition) -> None:
+        """An answer was given, with `stored`."""
         if not self.is_timed:
             self.start_timer()
         elif len(self.ended) >= _MAX_UNSETTLED:
@@ -43,8 +43,11 @@ class Tally:
         self.ended.append(answered)
         if prebuilt.uses:
             prebuilt.uses += 1
-        else:
+        elif prebuilt.stored is not None:
             self.note_soon(prebuilt)
+        elif stored is not None:
+            # It has been cleared meanwhile.
+            self._touch(stored, 1)
 
     def start_timer(self) -> None:
         """Count soon."""

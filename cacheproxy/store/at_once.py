@@ -18,7 +18,7 @@ from cacheproxy.store.schema import checksum_seed
 log = logging.getLogger("cacheproxy")
 
 _SHARE = 32
-_LONGEST_S = 60.0
+_LONGEST_S = 600.0
 
 _LOOKUP = LOOKUP.format(marks="?")
 _FIRST = "SELECT data, checksum, rowid FROM chunks WHERE body_id = ? AND first = 0"
@@ -43,8 +43,8 @@ class Place:
 class AtOnce:
     """Reads by a connection of the loop's own. Close it.
 
-    What took more than `wait_s` seconds is followed by a pause, `_SHARE` times as long, at most `_LONGEST_S`: a disk
-    that is slow takes a thirtieth of the loop's time. With 0 everything is left to the thread.
+    What took more than `wait_s` seconds is followed by a pause, `_SHARE` times as long, at most `_LONGEST_S`: slow reads
+    take about a thirtieth of the loop's time. With 0 everything is left to the thread.
 
     Rows of bodies never change, so that those of one turn of the loop are read as of its first: a transaction costs as
     much as a row.

@@ -117,8 +117,8 @@ class LookUps:
     def _decoded(self, entry_id: int, row: Any) -> tuple[StoredResponse, Prepared]:
         """The stored response, and what the hot path has made of it, which is worth as much. Raises StoreError."""
         for one in self._known(row[0]):
-            if one.stored.entry_id == entry_id:
-                return one.stored, one.prepared if one.tier == "disk" else Prepared()
+            if one.tier == "disk" and one.stored.entry_id == entry_id and one.stored.body_id == row[1]:
+                return one.stored, one.prepared
         return decode_row(row, self._options), Prepared()
 
     def _current(self, stored: StoredResponse) -> StoredResponse:

@@ -159,14 +159,6 @@ class MemoryTier:
         if len(group) > MAX_VARIANTS:
             self.drop(min(one.stored.entry_id for one in group))
 
-    def update(self, candidate: Candidate) -> None:
-        """Replace an entry if it is here: what was dropped must not come back with new fields."""
-        entry_id = candidate.stored.entry_id
-        if entry_id in self._entries:
-            self.put(candidate)
-        else:
-            self.drop(entry_id)
-
     def drop(self, entry_id: int) -> None:
         """Remove an entry if it is here."""
         kept = self._entries.pop(entry_id, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -13,8 +14,7 @@ from cacheproxy.store.look_ups import LookUps
 from cacheproxy.store.memory import MemoryBody, MemoryTier
 from cacheproxy.store.reading import DiskBody, RowSource
 
-_LEAST_READS = 64
-_NEVER = -(1 << 62)
+_LEAST = 64
 
 
 class Promotion:
@@ -24,26 +24,41 @@ class Promotion:
 
     def __init__(self, memory: MemoryTier) -> None:
         self._memory = memory
-        self._reads = 0
-        # So many readings; what memory has changes slowly.
-        self._while = _LEAST_READS
+        # By id, the one that was read longest ago first.
+        self._read_once: OrderedDict[int, None] = OrderedDict()
+        self._most = _LEAST
 
-    def read(self, stored: StoredResponse, body: MemoryBody, last: int = _NEVER) -> int:
-        """A small body has been read, the `last` time at that reading; the number of this one."""
-        memory = self._memory
-        self._reads = reads = self._reads + 1
-        if not reads % _LEAST_READS:
-            self._while = max(_LEAST_READS, memory.bodies)
-        size = body.available
-        if size <= memory.object_bytes and (reads - last <= self._while or memory.has_room(size)):
-            memory.put(Candidate(stored, body, "memory"))
-        return reads
+    def is_worth(self, entry_id: int, size: int) -> bool:
+        """A body of `size` bytes has been read: whether it should come into memory now."""
+        memory, read_once = self._memory, self._read_once
+        if size > memory.object_bytes:
+            return False
+        if entry_id in read_once:
+            del read_once[entry_id]
+            return True
+        if memory.has_room(size):
+            return True
+        if len(read_once) >= self._most:
+            # What memory has changes slowly.
+            self._most = max(_LEAST, memory.bodies)
+            while len(read_once) >= self._most:
+                read_once.popitem(last=False)
+        read_once[entry_id] = None
+        return False
+
+    def was_read(self, stored: StoredResponse, body: MemoryBody) -> None:
+        """The small body of `stored` has been read, and memory takes it where it is worth it, and has its head still."""
+        # It may have been removed, or given a new head, while it was read.
+        if self.is_worth(stored.entry_id, body.available) and any(
+            one.stored is stored for one in self._memory.find(stored.key)
+        ):
+            self._memory.put(Candidate(stored, body, "memory"))
 
 
 class SmallBody(DiskBody):
     """One row on disk, or nothing, whose head is in memory."""
 
-    __slots__ = ("_last_read", "_look_ups", "_place", "_promotion", "_stored")
+    __slots__ = ("_look_ups", "_place", "_promotion", "_stored")
 
     def __init__(
         self, source: RowSource, look_ups: LookUps, stored: StoredResponse, promotion: Promotion
@@ -52,7 +67,6 @@ class SmallBody(DiskBody):
         self._look_ups = look_ups
         self._stored = stored
         self._promotion = promotion
-        self._last_read = _NEVER
         self._place = Place(stored.body_id)
 
     def at_once(self) -> MemoryBody | None:
@@ -64,7 +78,7 @@ class SmallBody(DiskBody):
         if content is None or len(content) != self._length:
             return None
         body = MemoryBody(content)
-        self.was_read(body)
+        self._promotion.was_read(self._stored, body)
         return body
 
     async def read(self, part: Slice | None) -> AsyncGenerator[bytes, None]:
@@ -72,9 +86,5 @@ class SmallBody(DiskBody):
         async with aclosing(super().read(part)) as pieces:
             async for piece in pieces:
                 if len(piece) == self._length:
-                    self.was_read(MemoryBody(piece))
+                    self._promotion.was_read(self._stored, MemoryBody(piece))
                 yield piece
-
-    def was_read(self, body: MemoryBody) -> None:
-        """It came, this way or another."""
-        self._last_read = self._promotion.read(self._stored, body, self._last_read)

@@ -81,17 +81,14 @@ class TieredStore:
         return tuple(found[-MAX_VARIANTS:])
 
     def _promote(self, disk: DiskTier, candidate: Candidate) -> None:
-        """Keep what was read from disk, or came from where it is written, as `Promotion` says."""
+        """Keep what was found on disk just now, or on its way there, as `Promotion` says."""
         memory, stored, body = self._memory, candidate.stored, candidate.body
-        if isinstance(body, MemoryBody) and candidate.tier != "disk":
-            disk.promotion.read(stored, body)
-            return
-        known = [one.body for one in memory.find(stored.key) if one.stored.entry_id == stored.entry_id]
-        on_disk = known[0] if known else disk.body_of(stored)
-        if not known:
-            memory.put(Candidate(stored, on_disk, "disk", candidate.prepared))
-        if isinstance(body, MemoryBody) and isinstance(on_disk, SmallBody):
-            on_disk.was_read(body)
+        if isinstance(body, MemoryBody) and disk.promotion.is_worth(stored.entry_id, body.available):
+            memory.put(Candidate(stored, body, "memory"))
+        elif candidate.tier == "disk" and not any(
+            one.stored.entry_id == stored.entry_id for one in memory.find(stored.key)
+        ):
+            memory.put(Candidate(stored, disk.body_of(stored), "disk", candidate.prepared))
 
     async def note_body(self, stored: StoredResponse, facts: BodyFacts) -> None:
         """Remember the digests of a body on disk."""
@@ -183,11 +180,21 @@ class TieredStore:
 
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
-        updated = Candidate(stored, candidate.body, candidate.tier)
-        self._memory.update(updated)
-        if self._disk is not None:
-            self._disk.changes.update_head(stored)
-        return updated
+        disk, body = self._disk, candidate.body
+        if isinstance(body, SmallBody) and disk is not None:
+            # It would bring the old fields into memory.
+            body = disk.body_of(stored)
+        for one in self._memory.find(stored.key):
+            if one.stored.entry_id != stored.entry_id:
+                continue
+            if isinstance(one.body, MemoryBody):
+                body = one.body
+                self._memory.put(Candidate(stored, body, "memory"))
+            elif disk is not None:
+                self._memory.put(Candidate(stored, disk.body_of(stored), "disk"))
+        if disk is not None:
+            disk.changes.update_head(stored)
+        return Candidate(stored, body, candidate.tier)
 
     def discard(self, candidate: Candidate) -> None:
         """Drop one stored response."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.errors import StoreError
 from cacheproxy.ports import Candidate, Selector
 from cacheproxy.store.at_once import AtOnce, Place
-from tests.store.conftest import KIB, URL, House, content, read, response
+from cacheproxy.store.memory import MemoryBody
+from tests.store.conftest import KIB, OPTIONS, URL, House, Tap, content, read, response
 
 
 class Disk:
@@ -48,11 +51,11 @@ class Disk:
 
 @pytest.mark.parametrize(
     ("cost_s", "pause_s"),
-    [(0.0004, 0.0), (0.001, 0.032), (0.1, 3.2), (10.0, 60.0)],
+    [(0.0004, 0.0), (0.001, 0.032), (0.1, 3.2), (100.0, 600.0)],
     ids=["quick", "slow", "very slow", "hung"],
 )
 def test_what_takes_long_is_followed_by_a_pause(cost_s: float, pause_s: float) -> None:
-    """Of 32 times as long, at most a minute."""
+    """Of 32 times as long, at most ten minutes."""
     disk = Disk()
     at_once = disk.at_once(0.0005)
     disk.costs_s = cost_s
@@ -209,6 +212,113 @@ async def test_a_head_goes_with_what_it_is_of(house: House, how: str) -> None:
     assert [one.stored.forced_stale for one in found if one.stored.entry_id == head.stored.entry_id] == (
         [True] if how == "soft purge" else []
     )
+
+
+async def head_in_memory(house: House) -> Candidate:
+    """The head of a response on disk; there is room for its body."""
+    await house.put(response(), content(URL, KIB))
+    await house.flush()
+    house.forget_memory()
+    (found,) = await house.store.lookup(URL)
+    house.forget_memory()
+    head = Candidate(found.stored, house.disk.body_of(found.stored), "disk")
+    house.memory.put(head)
+    return head
+
+
+@pytest.mark.parametrize(
+    "how", ["invalidate", "discard", "replace", "purge", "soft purge", "purge all", "freshen"]
+)
+async def test_what_is_removed_while_its_body_is_read_does_not_come_back(
+    house: House, tap: Tap, how: str
+) -> None:
+    head = await head_in_memory(house)
+    go_on, is_read = asyncio.Event(), asyncio.Event()
+
+    async def after(sql: str) -> None:
+        if "FROM chunks" in sql:
+            is_read.set()
+            await go_on.wait()
+
+    tap.after = after
+    reading = asyncio.ensure_future(read(head))
+    await is_read.wait()
+    match how:
+        case "invalidate":
+            house.store.invalidate(URL)
+        case "discard":
+            house.store.discard(head)
+        case "replace":
+            house.store.put(response(etag='"2"'), b"new")
+        case "freshen":
+            await house.store.freshen(head, renewed(head.stored))
+        case "purge all":
+            await house.store.purge(Selector(everything=True), dry_run=False, soft=False)
+        case _:
+            await house.store.purge(Selector(urls=(URL,)), dry_run=False, soft=how == "soft purge")
+    go_on.set()
+    assert await reading == content(URL, KIB)
+    assert head.stored not in [one.stored for one in house.store.lookup_memory(URL)]
+
+
+def renewed(stored: StoredResponse) -> StoredResponse:
+    """The same with the head of a 304 that came later."""
+    timing = Timing(stored.timing.request_time + 1000, stored.timing.response_time + 1000)
+    return StoredResponse.build(
+        stored.key,
+        (),
+        (),
+        stored.head,
+        timing,
+        OPTIONS,
+        entry_id=stored.entry_id,
+        body_id=stored.body_id,
+        length=stored.length,
+    )
+
+
+@pytest.mark.parametrize("is_promoted", [False, True])
+async def test_a_new_head_stays_the_new_one(house: House, is_promoted: bool) -> None:
+    """RFC 9111 §4.3.4: also where what is validated was found before its body came into memory."""
+    head = await head_in_memory(house)
+    if is_promoted:
+        assert await read(head) == content(URL, KIB)
+    new = renewed(head.stored)
+    updated = await house.store.freshen(head, new)
+    for _ in range(2):
+        assert await read(updated) == content(URL, KIB)
+        (now,) = house.store.lookup_memory(URL)
+        assert now.stored is new
+        assert now.tier == ("memory" if now.body.whole() is not None else "disk")
+        updated = now
+
+
+async def test_a_copy_of_anothers_response_is_not_taken_for_what_is_on_disk(house: House) -> None:
+    """Workers keep copies (`OwnedStore.keep_copy`) under the same id, with no body on disk of their own."""
+    head = await head_in_memory(house)
+    house.forget_memory()
+    copy = head.stored.with_body(head.stored.entry_id, 0, KIB)
+    house.memory.put(Candidate(copy, MemoryBody(content(URL, KIB)), "memory"))
+    (found,) = await house.disk.look_ups.lookup(URL)
+    assert found.stored.body_id == head.stored.body_id
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_body_comes_into_memory_though_its_head_has_gone_meanwhile(house: House) -> None:
+    """At its second reading within as many readings as memory has entries, however few heads there is room for."""
+    house.memory_bytes, house.heads_bytes = 512 * KIB, 30 * KIB
+    house.options = replace(house.options, wait_s=10.0)
+    await house.reopen()
+    keys = [f"http://h/{number}" for number in range(150)]
+    for key in keys:
+        house.store.put(response(key), content(key, KIB))
+    await house.flush()
+    house.forget_memory()
+    again = keys[120:140]
+    for key in (*keys[:120], *again, *again):
+        for one in house.store.lookup_memory(key) or house.store.find_at_once(key) or ():
+            assert whole(one) == content(key, KIB)
+    assert {one.tier for key in again for one in house.store.lookup_memory(key)} == {"memory"}
 
 
 @pytest.mark.usefixtures("quick")

@@ -165,7 +165,8 @@ class Twin:
         for line in (*hot.memo.lines.young.values(), *hot.memo.lines.old.values()):
             ready, found = line.ready, memory.find(line.key)
             if ready is not None and (len(found) != 1 or found[0].prepared.plain is not ready):
-                assert (ready.body, ready.facts, ready.rules, ready.is_for_all) == (b"", None, None, False)
+                assert (ready.body, ready.on_disk, ready.facts) == (b"", None, None)
+                assert (ready.rules, ready.is_for_all) == (None, False)
                 if ready not in [one.prepared.plain for one in found]:
                     assert (ready.head, ready.stored, ready.note) == (b"", None, None)
 
