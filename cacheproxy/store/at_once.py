@@ -87,6 +87,8 @@ class AtOnce:
             return None
         if place.number:
             rows = self._rows(_SAME, place.number)
+            if rows is None:
+                return None
             if rows and (data := place.checked(*rows[0])) is not None:
                 return data
             # Perhaps the row is another body's now.

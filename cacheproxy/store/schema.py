@@ -98,7 +98,7 @@ CREATE TRIGGER IF NOT EXISTS digests_removed AFTER DELETE ON entries BEGIN
 END;
 """
 
-_READER_PRAGMAS = ("PRAGMA temp_store=MEMORY", "PRAGMA wal_autocheckpoint=0", "PRAGMA query_only=1")
+_READER_PRAGMAS = ("PRAGMA wal_autocheckpoint=0", "PRAGMA query_only=1")
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 

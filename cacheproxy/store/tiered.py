@@ -18,7 +18,6 @@ from cacheproxy.store.batch import MAX_VARIANTS
 from cacheproxy.store.body_writer import ROW_BYTES, TieredBodyWriter
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryBody, MemoryTier, weigh
-from cacheproxy.store.promotion import SmallBody
 
 log = logging.getLogger("cacheproxy")
 
@@ -181,9 +180,6 @@ class TieredStore:
     async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         disk, body = self._disk, candidate.body
-        if isinstance(body, SmallBody) and disk is not None:
-            # It would bring the old fields into memory.
-            body = disk.body_of(stored)
         for one in self._memory.find(stored.key):
             if one.stored.entry_id != stored.entry_id:
                 continue

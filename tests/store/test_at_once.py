@@ -192,10 +192,8 @@ async def test_nothing_is_found_at_once_in_a_closed_store(house: House) -> None:
     assert store.find_at_once("http://h/other") is None
 
 
-@pytest.mark.parametrize("how", ["invalidate", "discard", "replace", "purge", "soft purge"])
-async def test_a_head_goes_with_what_it_is_of(house: House, how: str) -> None:
-    """As if it had its body."""
-    (head,) = await on_disk(house, URL)
+async def change(house: House, head: Candidate, how: str) -> None:
+    """Something happens to what is stored under URL."""
     match how:
         case "invalidate":
             house.store.invalidate(URL)
@@ -203,9 +201,18 @@ async def test_a_head_goes_with_what_it_is_of(house: House, how: str) -> None:
             house.store.discard(head)
         case "replace":
             house.store.put(response(etag='"2"'), b"new")
+        case "freshen":
+            await house.store.freshen(head, renewed(head.stored))
         case _:
-            selector = Selector(urls=(URL,))
+            selector = Selector(everything=True) if how == "purge all" else Selector(urls=(URL,))
             assert await house.store.purge(selector, dry_run=False, soft=how == "soft purge") == 1
+
+
+@pytest.mark.parametrize("how", ["invalidate", "discard", "replace", "purge", "soft purge"])
+async def test_a_head_goes_with_what_it_is_of(house: House, how: str) -> None:
+    """As if it had its body."""
+    (head,) = await on_disk(house, URL)
+    await change(house, head, how)
     assert head not in house.store.lookup_memory(URL)
     found = house.store.find_at_once(URL)
     assert found is not None
@@ -243,19 +250,7 @@ async def test_what_is_removed_while_its_body_is_read_does_not_come_back(
     tap.after = after
     reading = asyncio.ensure_future(read(head))
     await is_read.wait()
-    match how:
-        case "invalidate":
-            house.store.invalidate(URL)
-        case "discard":
-            house.store.discard(head)
-        case "replace":
-            house.store.put(response(etag='"2"'), b"new")
-        case "freshen":
-            await house.store.freshen(head, renewed(head.stored))
-        case "purge all":
-            await house.store.purge(Selector(everything=True), dry_run=False, soft=False)
-        case _:
-            await house.store.purge(Selector(urls=(URL,)), dry_run=False, soft=how == "soft purge")
+    await change(house, head, how)
     go_on.set()
     assert await reading == content(URL, KIB)
     assert head.stored not in [one.stored for one in house.store.lookup_memory(URL)]

@@ -263,8 +263,8 @@ async def test_what_is_replaced_goes_also_where_its_successor_proves_too_large(t
     await house.close()
 
 
-async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) -> None:
-    """From disk into memory: at once while there is room, then at the second use."""
+async def more_than_memory_holds(house: House) -> list[str]:
+    """The keys of small responses that are on disk alone."""
     house.memory_bytes = 64 * KIB
     await house.reopen()
     keys = [f"http://h/{number}" for number in range(60)]
@@ -272,6 +272,12 @@ async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) ->
         await house.put(response(key), content(key, KIB), whole=True)
     await house.flush()
     house.forget_memory()
+    return keys
+
+
+async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) -> None:
+    """From disk into memory: at once while there is room, then at the second use."""
+    keys = await more_than_memory_holds(house)
 
     def tiers() -> list[str]:
         return [one.tier for key in keys for one in house.store.lookup_memory(key)]
@@ -289,13 +295,7 @@ async def test_what_is_read_once_does_not_push_out_what_is_used(house: House) ->
 @pytest.mark.parametrize("way", ["at once", "whole", "in parts"])
 async def test_a_body_whose_head_is_in_memory_comes_there_at_its_second_reading(house: House, way: str) -> None:
     """Where there is no room, and however it is read, but for a part of it."""
-    house.memory_bytes = 64 * KIB
-    await house.reopen()
-    keys = [f"http://h/{number}" for number in range(60)]
-    for key in keys:
-        await house.put(response(key), content(key, KIB), whole=True)
-    await house.flush()
-    house.forget_memory()
+    keys = await more_than_memory_holds(house)
     for key in keys:
         await house.store.lookup(key)
     (head,) = house.store.lookup_memory(keys[-1])
