@@ -90,7 +90,7 @@ def decide(
     `key` where it is not simply the target's (`naming.place`).
     """
     assert request.target is not None
-    early = plainly_refused(asked, response)
+    early = Reason.REQUEST_NO_STORE if asked.no_store else plain_refusal(response)
     if early is not None:
         return DoNotStore(early)
     nominated = nominated_names(response.fields)
@@ -118,10 +118,8 @@ def decide(
     return _worth_storing(stored)
 
 
-def plainly_refused(asked: RequestDirectives, response: ResponseHead) -> Reason | None:
-    """The common refusals, before anything is worked out; `_forbidden` would come to the same."""
-    if asked.no_store:
-        return Reason.REQUEST_NO_STORE
+def plain_refusal(response: ResponseHead) -> Reason | None:
+    """Why a response is not stored whoever has asked, where it says so itself; `_forbidden` would come to the same."""
     directives = parse_response_directives(response.fields)
     if directives.no_store and not directives.must_understand and response.status not in (206, 304):
         return Reason.NO_STORE

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.options import SetCookie
+from cacheproxy.caching.response_facts import ResponseFacts
 from cacheproxy.caching.reuse import remaining_lifetime
 from cacheproxy.caching.storing import COOKIE_FIELDS
 from cacheproxy.engine.parts import Parts
@@ -49,6 +50,57 @@ class _Added(NamedTuple):
     names: Names
 
 
+class Refused:
+    """Heads of responses that are plainly not stored, on their way to one client: `forwarded_head`, as bytes.
+
+    What is done with them is worked out once for all with the same facts.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: dict[ResponseFacts, tuple[_Added, str] | None] = {}
+
+    def wire(self, head: ResponseHead, facts: ResponseFacts, length: int) -> bytes | None:
+        """The head for a client of HTTP/1.1 that stays connected, with a body of `length` bytes.
+
+        None where it is not this simple.
+        """
+        known = self._known.get(facts)
+        if known is None:
+            if facts in self._known:
+                return None
+            known = self._learn(head, facts)
+            if known is None:
+                return None
+        added, tail = known
+        fields = head.fields
+        # What leaves here is our own count: it is the origin's only where that is written the same.
+        if fields.value_at(fields.named.sole_length) != str(length):
+            return None
+        texts = fields.texts if added.pick is None else added.pick(fields.texts)
+        lines = "\r\n".join(texts)
+        return f"HTTP/1.1 {head.status} {head.reason_phrase}\r\n{lines}{tail}".encode("latin-1")
+
+    def _learn(self, head: ResponseHead, facts: ResponseFacts) -> tuple[_Added, str] | None:
+        names = head.fields.named
+        lines = connection_lines(head.fields)
+        added = _added(
+            names, lines, self._parts.via, head.version, head.status, Reason.URI_MISS, facts.refusal, False
+        )
+        is_simple = (
+            added.names.sole_length >= 0
+            and names.sole_length >= 0
+            and not added.names.has_connection
+            and not added.lacks_date
+            and head.status not in (204, 304)
+        )
+        known = (added, "\r\n".join(("", *added.texts, "", ""))) if is_simple else None
+        if len(self._known) >= _MAX_REFUSED:
+            self._known.clear()
+        self._known[facts] = known
+        return known
+
+
 def _added(
     names: Names,
     connection: tuple[str, ...],
@@ -74,6 +126,7 @@ def _added(
 
 
 _SHORT = 256
+_MAX_REFUSED = 1024
 # Each keeps two sets of names.
 _known_added = lru_cache(256)(_added)
 

@@ -8,17 +8,15 @@ with the fetch it has begun, if any. The decisions are the ordinary path's own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from cacheproxy.caching import storing
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.storing import Store
-from cacheproxy.engine.answers import forwarded_head
-from cacheproxy.engine.direct_hop import DirectHop, DirectHops
+from cacheproxy.engine.answers import Refused, forwarded_head
 from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
-from cacheproxy.engine.outbound import Outbound, Route, prepare
+from cacheproxy.engine.outbound import Outbound
 from cacheproxy.engine.outcome import Failed, FlightOutcome, Plan, Private, Restart, task_name
 from cacheproxy.errors import CacheproxyError, StaleConnection
 from cacheproxy.http.message import ResponseHead
@@ -31,54 +29,16 @@ log = logging.getLogger("cacheproxy")
 _FAULT = "on the direct path: %s"
 
 
-class DirectPath:
-    """One for all connections. Who fetches what this worker does not own (`owns`) is asked through `hops`."""
+class DirectParts:
+    """What all exchanges of the direct path share."""
 
-    def __init__(
-        self,
-        forwarder: Forwarder,
-        flights: Flights,
-        upstream: DirectUpstream,
-        owns: Callable[[str], bool] | None = None,
-        hops: DirectHops | None = None,
-    ) -> None:
+    def __init__(self, forwarder: Forwarder, flights: Flights, upstream: DirectUpstream) -> None:
         self.parts = forwarder.parts
         self.forwarder = forwarder
         self.flights = flights
         self.upstream = upstream
-        self._owns = owns
-        self._hops = hops
+        self.refused = Refused(forwarder.parts)
         self._filling = flights.fillings.keys
-
-    def begin(
-        self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply, is_absent: bool
-    ) -> DirectExchange | DirectHop | None:
-        """Take on a GET that is plain by `facts`, which has its fields, and for which the hot path has found nothing.
-
-        `is_absent`: nor is there anything to find, as far as this worker owns it. None where it is for the ordinary path.
-        """
-        parts, key = self.parts, line.key
-        outbound: Outbound = facts.prepared or prepare(facts, parts.codings, parts.via)
-        route: Route | None = line.route
-        if route is None or route.rules is not parts.rules:
-            target = line.head.target
-            assert target is not None
-            line.route = route = Route(target, key, parts)
-        if not route.is_plain or not outbound.is_plain or affinity.pinned:
-            return None
-        if self._owns is not None and not self._owns(key):
-            return None if self._hops is None else self._hops.begin(line.head, key, facts, reply)
-        if key in self._filling:
-            return None
-        keep_codings = self.forwarder.keep_codings
-        if not keep_codings.is_empty and (route.host in keep_codings or parts.store.lookup_memory(key)):
-            return None
-        exchange = DirectExchange(self, line, facts, outbound, affinity, reply)
-        if not (is_absent or parts.store.is_absent(key)):
-            parts.store.look_up(key, exchange.found)
-        elif not exchange.go_forward():
-            return None
-        return exchange
 
     def is_free(self, key: str) -> bool:
         """Whether nothing of `key` is in memory, or arriving."""
@@ -107,7 +67,7 @@ class DirectExchange:
 
     def __init__(
         self,
-        path: DirectPath,
+        path: DirectParts,
         line: Line,
         facts: FieldFacts,
         outbound: Outbound,
@@ -230,11 +190,11 @@ class DirectExchange:
     def _judge(self, response: FollowedResponse) -> None:
         path, outbound, flight = self._path, self._outbound, self._flight
         assert flight is not None
-        refused = storing.plainly_refused(self._facts.asked, response.head)
-        is_coded = bool(outbound.asked_for) and "content-encoding" in response.head.fields
-        if refused is not None and not is_coded and not response.is_private_connection:
+        facts = response.facts
+        is_coded = facts.is_coded and bool(outbound.asked_for)
+        if facts.refusal is not None and not is_coded and not response.is_private_connection:
             # The commonest end, before anything is worked out.
-            self._pass_on(response, Private(response, refused))
+            self._pass_on(response, facts.refusal)
             return
         self._note()
         request = self._line.head.with_fields(outbound.fields)
@@ -244,7 +204,7 @@ class DirectExchange:
             # It may have to be undone for this client.
             self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
         elif isinstance(verdict, Private):
-            self._pass_on(response, verdict)
+            self._pass_on(response, verdict.reason, verdict.asked_for)
         elif (
             isinstance(verdict, Store)
             and not flight.is_doomed
@@ -265,21 +225,31 @@ class DirectExchange:
         record.reason, record.tag = Reason.URI_MISS, "TCP_MISS"
         record.hierarchy = self._line.route.hierarchy
 
-    def _pass_on(self, response: FollowedResponse, verdict: Private) -> None:
-        assert self._flight is not None
-        self._path.flights.settle(self._flight, verdict, self._key)
-        if not self._reply.is_there:
+    def _pass_on(self, response: FollowedResponse, reason: Reason, asked_for: tuple[str, ...] = ()) -> None:
+        path, flight, reply = self._path, self._flight, self._reply
+        assert flight is not None
+        if flight.waiters:
+            path.flights.settle(flight, Private(response, reason, asked_for), self._key)
+        else:
+            path.flights.forget(flight)
+        if not reply.is_there:
             # Whoever waited asks for himself.
             response.close()
             return
-        self._describe()
-        head = forwarded_head(self._path.parts, response.head, Reason.URI_MISS, verdict.reason)
+        head, facts = response.head, response.facts
         content = response.whole()
+        if content is not None and reason is facts.refusal and reply.takes_plain:
+            wire = path.refused.wire(head, facts, len(content))
+            if wire is not None:
+                reply.pass_on(wire + content, facts, self._line.route.hierarchy)
+                return
+        self._describe()
+        head = forwarded_head(path.parts, head, Reason.URI_MISS, reason)
         if content is not None:
-            self._reply.answer(Answer(head, content=content))
+            reply.answer(Answer(head, content=content))
             return
         self._response = response
-        self._reply.open(head, response.length)
+        reply.open(head, response.length)
         response.follow(self)
 
     # the body, for one client alone

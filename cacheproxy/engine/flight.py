@@ -201,7 +201,7 @@ class Flights:
 
     def settle(self, flight: Flight, outcome: FlightOutcome, mark: str | None = None) -> None:
         """The head of a flight is judged; `mark` is what is not waited for again where it is for one alone."""
-        self._forget_pending(flight)
+        self.forget(flight)
         if flight.task is None and not flight.waiters:
             # A fetch of the direct path for which nobody waited.
             return
@@ -270,7 +270,7 @@ class Flights:
         except CacheproxyError as error:
             flight.settle(Failed(error))
         finally:
-            self._forget_pending(flight)
+            self.forget(flight)
             if not flight.outcome.done():
                 flight.settle(
                     Failed(
@@ -282,7 +282,8 @@ class Flights:
             if response is not None and not handed_over:
                 response.close()
 
-    def _forget_pending(self, flight: Flight) -> None:
+    def forget(self, flight: Flight) -> None:
+        """Nobody waits for its head any more."""
         key, pending = flight.key, self._pending
         if key in pending and pending[key] is flight:
             del pending[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cacheproxy.caching.response_facts import ResponseFacts
 from cacheproxy.engine.flight import Begun, Flight, Flights
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.message import ResponseHead
@@ -15,6 +16,7 @@ class Nobody:
 
     client = "-"
     is_there = False
+    takes_plain = False
     has_begun = False
 
     def __init__(self, flights: Flights, flight: Flight) -> None:
@@ -35,6 +37,9 @@ class Nobody:
             self._flights.carry_on(begun)
 
     def interim(self, head: ResponseHead) -> None:
+        """Nobody to tell."""
+
+    def pass_on(self, answer: bytes, facts: ResponseFacts, hierarchy: str) -> None:
         """Nobody to tell."""
 
     def answer(self, answer: Answer) -> None:

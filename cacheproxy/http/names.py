@@ -21,6 +21,7 @@ class Names:
 
     __slots__ = (
         "_extended",
+        "_picks",
         "_reduced",
         "as_sent",
         "at",
@@ -59,6 +60,7 @@ class Names:
         """By what Connection says: which lines go on to the next hop; None: all. Filled by `forwarding`."""
         self._reduced: dict[frozenset[str], tuple[Pick, Names]] = {}
         self._extended: dict[tuple[str, ...], Names] = {}
+        self._picks: dict[frozenset[str], Pick] = {}
 
     def without(self, drop: frozenset[str]) -> tuple[Pick, Names]:
         """What takes the lines that stay where those with names in `drop` (lower case) go, and their names."""
@@ -70,6 +72,16 @@ class Names:
             if len(self._reduced) >= _MAX_DERIVED:
                 self._reduced.clear()
             self._reduced[drop] = known
+        return known
+
+    def picking(self, wanted: frozenset[str]) -> Pick:
+        """What takes the lines with names in `wanted` (lower case)."""
+        known = self._picks.get(wanted)
+        if known is None:
+            known = _picking([place for place, name in enumerate(self.as_sent) if name.lower() in wanted])
+            if len(self._picks) >= _MAX_DERIVED:
+                self._picks.clear()
+            self._picks[wanted] = known
         return known
 
     def plus(self, more: tuple[str, ...]) -> Names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from cacheproxy.caching.response_facts import ResponseFacts
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.http.uri import Origin
@@ -38,6 +39,9 @@ class BodySink(Protocol):
 class FollowedResponse(UpstreamResponse, Protocol):
     """A response whose body may be given instead of asked for."""
 
+    facts: ResponseFacts
+    """What its head says."""
+
     def follow(self, sink: BodySink) -> None:
         """Give the body to `sink` as it comes, in place of `read`."""
 
@@ -68,8 +72,8 @@ class DirectUpstream(Protocol):
 
 
 class Reply(Protocol):
-    """The client's end of a request on the direct path. Exactly one of `from_store`, `ordinary`, `answer`,
-    `end` and `break_off` ends it.
+    """The client's end of a request on the direct path. Exactly one of `from_store`, `ordinary`, `pass_on`,
+    `answer`, `end` and `break_off` ends it.
     """
 
     @property
@@ -95,6 +99,13 @@ class Reply(Protocol):
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx head."""
+
+    @property
+    def takes_plain(self) -> bool:
+        """Whether `pass_on` may end it: a client of HTTP/1.1 that stays connected, and has been told nothing."""
+
+    def pass_on(self, answer: bytes, facts: ResponseFacts, hierarchy: str) -> None:
+        """The whole answer, head and body, of a plain miss; `hierarchy` is the log's word for who was asked."""
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""

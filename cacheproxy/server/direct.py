@@ -7,53 +7,18 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from cacheproxy.cork import Cork
+from cacheproxy.caching.response_facts import ResponseFacts
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
 from cacheproxy.http.message import ResponseHead
-from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, ExchangeRecord
+from cacheproxy.ports import Affinity, Answer, Candidate, Closable, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange
+from cacheproxy.reasons import Reason
 from cacheproxy.server.answer_head import WireHead, framed_head
-from cacheproxy.server.hot_path import HotPath, Plain, Verdict
-from cacheproxy.server.hot_ports import DirectStart
-from cacheproxy.server.inlet import Inlet
-from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.hot_path import Plain, Verdict
+from cacheproxy.server.replies import Client, Replies
 
 log = logging.getLogger("cacheproxy")
-
-
-class Client(Protocol):
-    """The connection as its direct exchange needs it."""
-
-    affinity: Affinity
-    inlet: Inlet
-    outlet: Outlet
-
-    def begin(self, method: str, url: str, began: tuple[float, float]) -> ExchangeRecord:
-        """An exchange has begun then (epoch, monotonic)."""
-
-    def finish(self) -> None:
-        """It has ended: count it."""
-
-    def ended(self) -> None:
-        """It has ended, and is counted."""
-
-    def send_interim(self, head: ResponseHead) -> None:
-        """Pass on a 1xx head."""
-
-    def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
-        """The request is in the inlet again; its exchange began at `started_at` (epoch), `since` (monotonic)."""
-
-
-class Replies:
-    """What the replies to all clients share; `hot` None: stored answers are not the hot path's."""
-
-    def __init__(self, hot: HotPath | None, start: DirectStart, clock: Clock, write_s: float) -> None:
-        self.hot = hot
-        self.start = start
-        self.clock = clock
-        self.write_s = write_s
-        self.cork = Cork()
 
 
 class DirectReply:
@@ -65,6 +30,7 @@ class DirectReply:
         "_exchange",
         "_framed",
         "_is_ended",
+        "_miss",
         "_owed",
         "_plain",
         "_record",
@@ -88,6 +54,8 @@ class DirectReply:
         self._since = replies.clock.monotonic()
         # The whole answer, until it is sent.
         self._answer: bytes | None = None
+        # What is counted once it is, in place of a record.
+        self._miss: tuple[ResponseFacts, str] | None = None
         self._record: ExchangeRecord | None = None
         self._framed: WireHead | None = None
         self._exchange: DirectExchange | None = None
@@ -161,6 +129,12 @@ class DirectReply:
             return
         outlet = self._to.outlet
         outlet.write_counted(answer)
+        if self._miss is not None:
+            if not outlet.is_paused:
+                self._missed(outlet.count_hot(answer))
+                return
+            self._describe_miss()
+            outlet.count(answer)
         if outlet.is_paused:
             self._watch()
         else:
@@ -176,6 +150,44 @@ class DirectReply:
         """Pass on a 1xx head."""
         self.record()
         self._to.send_interim(head)
+
+    @property
+    def takes_plain(self) -> bool:
+        """Whether `pass_on` may end it."""
+        return (
+            self._record is None
+            and self._replies.hot is not None
+            and self._to.inlet.may_go_on
+            and self._plain[0].head.version == (1, 1)
+        )
+
+    def pass_on(self, answer: bytes, facts: ResponseFacts, hierarchy: str) -> None:
+        """The whole answer, head and body, of a plain miss."""
+        self.has_begun = self._is_ended = True
+        self._miss = facts, hierarchy
+        self._exchange = None
+        self._answer = answer
+        self._replies.cork.add(self)
+
+    def _missed(self, count: int) -> None:
+        """It is answered with so many bytes, and over."""
+        miss, hot, to = self._miss, self._replies.hot, self._to
+        assert miss is not None and hot is not None
+        elapsed_s = self._replies.clock.monotonic() - self._since
+        what = hot.missed(self._plain[0].key, *miss)
+        hot.tally.count_soon((what, self._verdict.client, self._started_at + elapsed_s, count, elapsed_s))
+        self._close()
+        to.ended()
+        to.inlet.release()
+
+    def _describe_miss(self) -> None:
+        """After all it is an exchange like others."""
+        miss, self._miss = self._miss, None
+        assert miss is not None
+        record = self.record()
+        facts, record.hierarchy = miss
+        record.status, record.content_type = facts.status, facts.content_type
+        record.reason, record.tag = Reason.URI_MISS, "TCP_MISS"
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""
@@ -288,6 +300,8 @@ class DirectReply:
 
     def lost(self) -> None:
         """The client has left."""
+        if self._miss is not None:
+            self._describe_miss()
         is_counted = self._is_ended and self._record is None
         if self._exchange is not None:
             self._exchange.close()

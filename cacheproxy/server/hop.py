@@ -14,12 +14,13 @@ from cacheproxy.http.codings import content_codings
 from cacheproxy.http.dates import format_date
 from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, Exchange
-from cacheproxy.server.direct import Client, DirectReply, Replies
+from cacheproxy.server.direct import DirectReply
 from cacheproxy.server.failures import answer_to, kind_of, status_of
 from cacheproxy.server.hot_path import Plain, Verdict, choose_variant
 from cacheproxy.server.hot_ports import DirectStart, HotStore
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.parse_memo import ParseMemo
+from cacheproxy.server.replies import Client, Replies
 
 _FIELD = f"{HOP_FIELD}: ".encode()
 

@@ -71,6 +71,7 @@ class HotPath:
         self._filling = store.filling
         self._wall = clock.wall
         self._prepare = recorder.prepare
+        self.missed = recorder.missed
         self.tally = Tally(recorder.repeated, store.touch)
         self._cork = Cork()
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.caching.response_facts import ResponseFacts
 from cacheproxy.http.cache_control import RequestDirectives
 from cacheproxy.http.message import RequestHead
 from cacheproxy.http.uri import Origin
@@ -14,7 +15,7 @@ from cacheproxy.ports import Affinity, Answer, Candidate, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange, Line, Reply
 
 Repetition = tuple[Any, str, float, int, float]
-"""What `HotRecorder.prepare` made; the client; when it ended, in epoch seconds; bytes sent; seconds it took."""
+"""What `HotRecorder.prepare` or `missed` made; the client; when it ended, in epoch seconds; bytes sent; seconds it took."""
 
 
 class HotRecorder(Protocol):
@@ -22,6 +23,9 @@ class HotRecorder(Protocol):
 
     def prepare(self, exchange: ExchangeRecord) -> Any:
         """What `repeated` needs of an exchange that happens again, but for client, time and bytes."""
+
+    def missed(self, url: str, facts: ResponseFacts, hierarchy: str) -> Any:
+        """The same of a plain miss, which does not."""
 
     def repeated(self, ended: Sequence[Repetition]) -> None:
         """They happened again."""

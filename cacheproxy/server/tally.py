@@ -36,11 +36,7 @@ class Tally:
 
     def add(self, prebuilt: Prebuilt, stored: StoredResponse | None, answered: Repetition) -> None:
         """An answer was given, with `stored`."""
-        if not self.is_timed:
-            self.start_timer()
-        elif len(self.ended) >= _MAX_UNSETTLED:
-            self.count()
-        self.ended.append(answered)
+        self.count_soon(answered)
         if prebuilt.uses:
             prebuilt.uses += 1
         elif prebuilt.stored is not None:
@@ -48,6 +44,14 @@ class Tally:
         elif stored is not None:
             # It has been cleared meanwhile.
             self._touch(stored, 1)
+
+    def count_soon(self, answered: Repetition) -> None:
+        """An answer was given: what of it is counted and logged."""
+        if not self.is_timed:
+            self.start_timer()
+        elif len(self.ended) >= _MAX_UNSETTLED:
+            self.count()
+        self.ended.append(answered)
 
     def start_timer(self) -> None:
         """Count soon."""

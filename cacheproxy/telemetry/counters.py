@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
+from cacheproxy.caching.response_facts import ResponseFacts
 from cacheproxy.ports import ExchangeRecord, Usage
 from cacheproxy.reasons import Reason
 
@@ -29,10 +30,10 @@ _STATUS_CLASSES = ("none", *(f"{first}xx" for first in range(1, 10)))
 class RepeatLog(Protocol):
     """An access log that takes lines prepared ahead."""
 
-    def prepare(self, exchange: ExchangeRecord) -> tuple[str, str]:
+    def prepare(self, exchange: ExchangeRecord | Missed) -> tuple[str, str]:
         """The parts of a line that stay the same."""
 
-    def repeat(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
+    def repeat(self, ended: Sequence[tuple[Repeated | Missed, str, float, int, float]]) -> None:
         """Add their lines: (what, client, at, bytes, seconds) each."""
 
 
@@ -46,6 +47,25 @@ class Repeated:
     kind: tuple[str, str]
     before: str
     after: str
+
+
+class Missed:
+    """A plain miss, counted together with others: as much of an `ExchangeRecord` as its line needs, made for one."""
+
+    __slots__ = ("after", "before", "content_type", "hierarchy", "kind", "status", "url")
+    method = "GET"
+    user = "-"
+    tag = "TCP_MISS"
+    is_aborted = False
+
+    def __init__(self, url: str, facts: ResponseFacts, hierarchy: str) -> None:
+        self.url = url
+        self.status = status = facts.status
+        self.content_type = facts.content_type
+        self.hierarchy = hierarchy
+        self.kind = _kind(Reason.URI_MISS, status // 100)
+        # As in `Repeated`, once the line is written.
+        self.before = self.after = ""
 
 
 @dataclass(slots=True)
@@ -123,17 +143,27 @@ class Counters:
         before, after = ("", "") if self.log is None else self.log.prepare(exchange)
         return Repeated(_kind(exchange.reason, exchange.status // 100), sys.intern(before), after)
 
-    def repeated(self, ended: Sequence[tuple[Repeated, str, float, int, float]]) -> None:
-        """What `client_sent` and `finished` do, for plain hits of the hot path: (what, client, at, bytes, seconds)."""
-        count = len(ended)
-        self.hot_answers += count
-        self.requests += count
-        self.hits += count
+    missed = Missed
+
+    def repeated(self, ended: Sequence[tuple[Repeated | Missed, str, float, int, float]]) -> None:
+        """What `client_sent` and `finished` do, for plain hits and misses: (what, client, at, bytes, seconds)."""
+        self.requests += len(ended)
         self.client_bytes += sum([one[3] for one in ended])
+        misses = 0
         for (reason, status), times in Counter([one[0].kind for one in ended]).items():
             self.reasons[reason] += times
             self.statuses[status] += times
+            if reason == Reason.URI_MISS:
+                misses += times
+        hits = len(ended) - misses
+        self.hot_answers += hits
+        self.hits += hits
+        self.misses += misses
         if self.log is not None:
+            if misses:
+                for what, *_ in ended:
+                    if isinstance(what, Missed):
+                        what.before, what.after = self.log.prepare(what)
             self.log.repeat(ended)
 
     def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:

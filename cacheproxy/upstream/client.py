@@ -18,7 +18,7 @@ from cacheproxy.upstream.deadlines import Deadlines
 from cacheproxy.upstream.direct import DirectFetch
 from cacheproxy.upstream.pool import Pool
 from cacheproxy.upstream.response import Asked, OriginResponse, WholeResponse, no_response
-from cacheproxy.upstream.response_parser import Final, Interim
+from cacheproxy.upstream.response_parser import Final, Interim, Whole
 
 # RFC 9110 §9.2.2; a body makes even these unrepeatable, for it is read once.
 _IDEMPOTENT = frozenset(
@@ -123,21 +123,20 @@ class Client:
         if _starts_connection_auth(final.head):
             self._pin(connection, asked.affinity)
         timing = Timing(request_time, self.clock.wall())
-        return OriginResponse(connection, self, asked, final.head, final.framing, timing, sender)
+        return OriginResponse(connection, self, asked, final, timing, sender)
 
     def whole(
         self,
         connection: OriginConnection,
         affinity: Affinity | None,
-        final: Final,
-        content: bytes,
+        whole: Whole,
         request_time: float,
     ) -> WholeResponse:
         """The response to a GET that has come at once to its end."""
-        head = final.head
+        head = whole.head
         if head.status == 401 and _starts_connection_auth(head):
             self._pin(connection, affinity)
-        response = WholeResponse(connection, final, content, request_time, self.clock.wall())
+        response = WholeResponse(connection, whole, request_time, self.clock.wall())
         if connection.is_pinned:
             self.done(connection, affinity)
         else:

@@ -13,13 +13,11 @@ from typing import Protocol
 
 from cacheproxy.errors import ClientError, ClientGone, StaleConnection, SyntaxFault, UpstreamError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
-from cacheproxy.http.forwarding import connection_options
-from cacheproxy.http.message import ResponseHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Recorder, UpstreamRequest
 from cacheproxy.reasons import Reason
 from cacheproxy.sockets import kernel_bytes
-from cacheproxy.upstream.response_parser import Data, End, Event, Final, Incomplete, ResponseParser
+from cacheproxy.upstream.response_parser import Data, End, Event, Final, Incomplete, ResponseParser, Whole
 
 # Bytes of body held for a consumer that is behind, before the origin is made to wait.
 _HIGH_WATER = 256 * 1024
@@ -29,7 +27,7 @@ _LOW_WATER = 64 * 1024
 class WholeSink(Protocol):
     """Waits for a response, and takes one that comes at once."""
 
-    def whole(self, final: Final, content: bytes) -> None:
+    def whole(self, whole: Whole) -> None:
         """The response is here to its last byte."""
 
 
@@ -88,25 +86,27 @@ class OriginConnection(asyncio.Protocol):
         self._recorder.origin_received(count)
         parser = self._parser
         try:
-            events = parser.feed(data)
+            found = parser.take(data)
         except SyntaxFault as fault:
             self._fail(UpstreamError(Reason.HTTP_PROTOCOL_ERROR, self.origin.host, str(fault)))
             return
         if parser.has_surplus:
             # RFC 9112 §9.2: bytes that nobody asked for end the connection's use; they are no answer.
             self._may_persist = False
-            if parser.is_idle and not events:
+            if parser.is_idle and not found:
                 self.close()
                 return
-        if events:
+        if isinstance(found, Whole):
             sink = self.whole_sink
-            if sink is not None and parser.is_idle and not self._events and isinstance(events[0], Final):
-                final = events[0]
-                self._judge_persistence(final.head)
-                sink.whole(final, b"".join([event.piece for event in events if isinstance(event, Data)]))
+            if sink is not None and not self._events:
+                if not found.facts.persists:
+                    self._may_persist = False
+                sink.whole(found)
                 return
-            self._events.extend(events)
-            for event in events:
+            found = found.events()
+        if found:
+            self._events.extend(found)
+            for event in found:
                 if isinstance(event, Data):
                     self._buffered += len(event.piece)
             if self._buffered > _HIGH_WATER and not self._is_reading_paused and self._transport is not None:
@@ -336,15 +336,9 @@ class OriginConnection(asyncio.Protocol):
                 self._is_reading_paused = False
                 self._transport.resume_reading()
         elif isinstance(event, Final):
-            self._judge_persistence(event.head)
+            if not event.facts.persists:
+                self._may_persist = False
         elif isinstance(event, End) and self._is_reading_paused and self._transport is not None:
             self._is_reading_paused = False
             self._transport.resume_reading()
         return event
-
-    def _judge_persistence(self, head: ResponseHead) -> None:
-        # RFC 9112 §9.3. Where nothing is said, an HTTP/1.1 connection stays.
-        if head.fields.named.has_connection or head.version < (1, 1):
-            options = connection_options(head.fields)
-            if "close" in options or (head.version < (1, 1) and "keep-alive" not in options):
-                self._may_persist = False

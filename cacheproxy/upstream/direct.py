@@ -15,7 +15,7 @@ from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.pool import Pool
 from cacheproxy.upstream.response import Asked, OriginResponse, Owner, WholeResponse, no_response
-from cacheproxy.upstream.response_parser import Final, Interim
+from cacheproxy.upstream.response_parser import Final, Interim, Whole
 
 log = logging.getLogger("cacheproxy")
 
@@ -34,8 +34,7 @@ class _Owner(Owner, Protocol):
         self,
         connection: OriginConnection,
         affinity: Affinity | None,
-        final: Final,
-        content: bytes,
+        whole: Whole,
         request_time: float,
     ) -> WholeResponse:
         """The response that has come to its end; its connection is free again."""
@@ -108,14 +107,14 @@ class DirectFetch:
             self.close()
             self._fail_as_stale("the idle connection has ended")
 
-    def whole(self, final: Final, content: bytes) -> None:
+    def whole(self, whole: Whole) -> None:
         """The whole response has come at once."""
         connection, self._connection = self._connection, None
         assert connection is not None
         connection.listener = connection.whole_sink = None
         self._owner.deadlines.forget(self)
         try:
-            response = self._owner.whole(connection, self._affinity, final, content, self._request_time)
+            response = self._owner.whole(connection, self._affinity, whole, self._request_time)
         except Exception:
             log.exception("a response of %s", self._origin.host)
             error = UpstreamError(Reason.PROXY_INTERNAL_ERROR, self._origin.host, "internal")

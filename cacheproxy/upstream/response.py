@@ -7,14 +7,13 @@ from typing import NamedTuple, Protocol
 
 from cacheproxy.caching.entry import Timing
 from cacheproxy.errors import ClientGone, UpstreamError
-from cacheproxy.http.framing import Framing
 from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity
 from cacheproxy.ports.direct import BodySink
 from cacheproxy.reasons import Reason
 from cacheproxy.upstream.connection import OriginConnection
 from cacheproxy.upstream.deadlines import Deadlines
-from cacheproxy.upstream.response_parser import Data, Final
+from cacheproxy.upstream.response_parser import Data, Final, Whole
 
 
 class Owner(Protocol):
@@ -60,6 +59,7 @@ class OriginResponse:
         "_sender",
         "_sink",
         "_timing",
+        "facts",
     )
 
     def __init__(
@@ -67,16 +67,16 @@ class OriginResponse:
         connection: OriginConnection,
         owner: Owner,
         asked: Asked,
-        head: ResponseHead,
-        framing: Framing,
+        final: Final,
         timing: Timing,
         sender: asyncio.Task[None] | None,
     ) -> None:
         self._connection: OriginConnection | None = connection
         self._owner = owner
         self._asked = asked
-        self._head = head
-        self._framing = framing
+        self._head = final.head
+        self.facts = final.facts
+        self._framing = final.framing
         self._timing = timing
         self._sender = sender
         self._is_private = connection.is_pinned
@@ -235,6 +235,8 @@ class WholeResponse:
         "_framing",
         "_request_time",
         "_response_time",
+        "_size",
+        "facts",
         "head",
         "is_private_connection",
         "is_public_peer",
@@ -243,14 +245,12 @@ class WholeResponse:
     def __init__(
         self,
         connection: OriginConnection,
-        final: Final,
-        content: bytes,
+        whole: Whole,
         request_time: float,
         response_time: float,
     ) -> None:
-        self.head = final.head
-        self._framing = final.framing
-        self._content = content
+        self.head, self.facts, self._content, self._framing = whole
+        self._size = len(self._content)
         self._request_time = request_time
         self._response_time = response_time
         self.is_private_connection = connection.is_pinned
@@ -264,12 +264,14 @@ class WholeResponse:
     @property
     def length(self) -> int | None:
         """Bytes of body announced; None where there can be none (204, 304), or they were not announced."""
+        if self._framing is None:
+            return self._size
         return None if self.head.status in (204, 304) else self._framing.length
 
     @property
     def is_close_delimited(self) -> bool:
-        """Whether only the connection's end framed the body."""
-        return self._framing.length is None and not self._framing.chunked
+        """Never: that has no end of its own."""
+        return False
 
     async def read(self) -> bytes:
         """The body, then empty."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from cacheproxy.caching.response_facts import ResponseFacts, facts_of
 from cacheproxy.errors import SyntaxFault
 from cacheproxy.http.chunked import ChunkedDecoder
 from cacheproxy.http.framing import Framing, response_framing
@@ -23,9 +25,10 @@ class Interim:
 
 @dataclass(slots=True)
 class Final:
-    """The final head and how its body is framed."""
+    """The final head, what it says, and how its body is framed."""
 
     head: ResponseHead
+    facts: ResponseFacts
     framing: Framing
 
 
@@ -43,6 +46,20 @@ class End:
 
 Event = Interim | Final | Data | End
 _END = End()
+
+
+class Whole(NamedTuple):
+    """All of a response at once; `framing` None: Content-Length says exactly as much as its content has."""
+
+    head: ResponseHead
+    facts: ResponseFacts
+    content: bytes
+    framing: Framing | None = None
+
+    def events(self) -> list[Event]:
+        """The same as events."""
+        final = Final(self.head, self.facts, self.framing or Framing(len(self.content)))
+        return [final, Data(self.content), _END] if self.content else [final, _END]
 
 
 class Incomplete(SyntaxFault):
@@ -79,6 +96,11 @@ class ResponseParser:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Bytes after the end set `has_surplus` and are dropped."""
+        found = self.take(data)
+        return found.events() if isinstance(found, Whole) else found
+
+    def take(self, data: bytes) -> Whole | list[Event]:
+        """The same; most responses come at once."""
         if self.is_idle:
             self.has_surplus = self.has_surplus or bool(data)
             return []
@@ -87,15 +109,24 @@ class ResponseParser:
         events: list[Event] = []
         if not self._buffer and (end := data.find(b"\r\n\r\n")) != -1 and end <= RESPONSE_LIMITS.head_bytes:
             # The usual case: the head is here at once, and nothing needs to be kept.
-            event = self._head(data[:end])
+            head = parse_response_head(data[:end], RESPONSE_LIMITS)
             data = data[end + 4 :]
+            facts = facts_of(head)
+            if (
+                facts.length_at >= 0
+                and head.fields.value_at(facts.length_at) == str(len(data))
+                and self._method == "GET"
+            ):
+                # And so is the body, to the last byte.
+                self.is_idle, self.has_surplus = True, False
+                return Whole(head, facts, data)
+            event = self._judge(head, facts)
             if isinstance(event, Final):
-                if event.framing.length == len(data):
-                    # And so is the body, to the last byte.
-                    self.is_idle, self.has_surplus = True, False
-                    return [event, Data(data), _END] if data else [event, _END]
-                events.append(event)
-                return self._after_head(event, data, events)
+                rest = self._after_head(event, data)
+                if rest and rest[-1] is _END:
+                    content = b"".join([one.piece for one in rest if isinstance(one, Data)])
+                    return Whole(head, facts, content, event.framing)
+                return [event, *rest]
             events.append(event)
         self._buffer += data
         while True:
@@ -108,20 +139,21 @@ class ResponseParser:
             raw = bytes(self._buffer[:end])
             del self._buffer[: end + 4]
             self._scanned = 0
-            event = self._head(raw)
+            head = parse_response_head(raw, RESPONSE_LIMITS)
+            event = self._judge(head, facts_of(head))
             events.append(event)
             if isinstance(event, Final):
                 break
-        rest = bytes(self._buffer)
+        left = bytes(self._buffer)
         self._buffer.clear()
-        return self._after_head(event, rest, events)
+        return events + self._after_head(event, left)
 
-    def _after_head(self, event: Final, rest: bytes, events: list[Event]) -> list[Event]:
+    def _after_head(self, event: Final, left: bytes) -> list[Event]:
         if event.framing.is_empty:
-            self._finish(rest, events)
-        elif rest:
-            events += self._body(rest)
-        return events
+            events: list[Event] = []
+            self._finish(left, events)
+            return events
+        return self._body(left) if left else []
 
     def _check_unfinished_head(self) -> None:
         size = len(self._buffer)
@@ -135,8 +167,7 @@ class ResponseParser:
         if b"\n\n" in self._buffer:
             raise SyntaxFault("the head's lines do not end in CRLF")
 
-    def _head(self, raw: bytes) -> Interim | Final:
-        head = parse_response_head(raw, RESPONSE_LIMITS)
+    def _judge(self, head: ResponseHead, facts: ResponseFacts) -> Interim | Final:
         if head.status < 200:
             self._interim += 1
             if head.status == 101:
@@ -149,7 +180,7 @@ class ResponseParser:
         self._left = framing.length or 0
         if framing.chunked:
             self._chunks = ChunkedDecoder()
-        return Final(head, framing)
+        return Final(head, facts, framing)
 
     def _body(self, data: bytes) -> list[Event]:
         events: list[Event] = []

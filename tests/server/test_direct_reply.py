@@ -8,7 +8,8 @@ from typing import Any
 
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.ports import Answer
-from cacheproxy.server.direct import DirectReply, Replies
+from cacheproxy.server.direct import DirectReply
+from cacheproxy.server.replies import Replies
 
 ANSWER = Answer(ResponseHead(200, "OK", Fields([("Content-Length", "2")])), content=b"hi")
 

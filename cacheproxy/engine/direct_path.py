@@ -1,0 +1,60 @@
+"""Which requests take the direct path: plain GETs that this worker, or another over a hop, answers without a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cacheproxy.caching.facts import FieldFacts
+from cacheproxy.engine.direct import DirectExchange, DirectParts
+from cacheproxy.engine.direct_hop import DirectHop, DirectHops
+from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.forward import Forwarder
+from cacheproxy.engine.outbound import Outbound, Route, prepare
+from cacheproxy.ports import Affinity
+from cacheproxy.ports.direct import DirectUpstream, Line, Reply
+
+
+class DirectPath(DirectParts):
+    """One for all connections. Who fetches what this worker does not own (`owns`) is asked through `hops`."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        flights: Flights,
+        upstream: DirectUpstream,
+        owns: Callable[[str], bool] | None = None,
+        hops: DirectHops | None = None,
+    ) -> None:
+        super().__init__(forwarder, flights, upstream)
+        self._owns = owns
+        self._hops = hops
+
+    def begin(
+        self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply, is_absent: bool
+    ) -> DirectExchange | DirectHop | None:
+        """Take on a GET that is plain by `facts`, which has its fields, and for which the hot path has found nothing.
+
+        `is_absent`: nor is there anything to find, as far as this worker owns it. None where it is for the ordinary path.
+        """
+        parts, key = self.parts, line.key
+        outbound: Outbound = facts.prepared or prepare(facts, parts.codings, parts.via)
+        route: Route | None = line.route
+        if route is None or route.rules is not parts.rules:
+            target = line.head.target
+            assert target is not None
+            line.route = route = Route(target, key, parts)
+        if not route.is_plain or not outbound.is_plain or affinity.pinned:
+            return None
+        if self._owns is not None and not self._owns(key):
+            return None if self._hops is None else self._hops.begin(line.head, key, facts, reply)
+        if key in self._filling:
+            return None
+        keep_codings = self.forwarder.keep_codings
+        if not keep_codings.is_empty and (route.host in keep_codings or parts.store.lookup_memory(key)):
+            return None
+        exchange = DirectExchange(self, line, facts, outbound, affinity, reply)
+        if not (is_absent or parts.store.is_absent(key)):
+            parts.store.look_up(key, exchange.found)
+        elif not exchange.go_forward():
+            return None
+        return exchange

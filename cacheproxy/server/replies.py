@@ -1,0 +1,47 @@
+"""What replies on the direct path share, and what they need of their client's connection."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cacheproxy.cork import Cork
+from cacheproxy.http.message import ResponseHead
+from cacheproxy.ports import Affinity, Clock, Closable, ExchangeRecord
+from cacheproxy.server.hot_path import HotPath
+from cacheproxy.server.hot_ports import DirectStart
+from cacheproxy.server.inlet import Inlet
+from cacheproxy.server.outlet import Outlet
+
+
+class Client(Protocol):
+    """The connection as its direct exchange needs it."""
+
+    affinity: Affinity
+    inlet: Inlet
+    outlet: Outlet
+
+    def begin(self, method: str, url: str, began: tuple[float, float]) -> ExchangeRecord:
+        """An exchange has begun then (epoch, monotonic)."""
+
+    def finish(self) -> None:
+        """It has ended: count it."""
+
+    def ended(self) -> None:
+        """It has ended, and is counted."""
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx head."""
+
+    def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
+        """The request is in the inlet again; its exchange began at `started_at` (epoch), `since` (monotonic)."""
+
+
+class Replies:
+    """What the replies to all clients share; `hot` None: stored answers are not the hot path's."""
+
+    def __init__(self, hot: HotPath | None, start: DirectStart, clock: Clock, write_s: float) -> None:
+        self.hot = hot
+        self.start = start
+        self.clock = clock
+        self.write_s = write_s
+        self.cork = Cork()
