@@ -56,8 +56,8 @@ class Refused:
     What is done with them is worked out once for all with the same facts.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, via: str) -> None:
+        self._via = via
         self._known: dict[ResponseFacts, tuple[_Added, str] | None] = {}
 
     def wire(self, head: ResponseHead, facts: ResponseFacts, length: int) -> bytes | None:
@@ -85,7 +85,7 @@ class Refused:
         names = head.fields.named
         lines = connection_lines(head.fields)
         added = _added(
-            names, lines, self._parts.via, head.version, head.status, Reason.URI_MISS, facts.refusal, False
+            names, lines, self._via, head.version, head.status, Reason.URI_MISS, facts.refusal, False
         )
         is_simple = (
             added.names.sole_length >= 0

@@ -37,7 +37,7 @@ class DirectParts:
         self.forwarder = forwarder
         self.flights = flights
         self.upstream = upstream
-        self.refused = Refused(forwarder.parts)
+        self.refused = Refused(forwarder.parts.via)
         self._filling = flights.fillings.keys
 
     def is_free(self, key: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+from cacheproxy.caching.response_facts import facts_of
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.ports import Answer
 from cacheproxy.server.direct import DirectReply
@@ -23,23 +24,29 @@ class Stub:
         self.inlet = SimpleNamespace(
             may_go_on=True, hold=lambda: None, release=lambda: self.events.append("released")
         )
-        self.outlet = SimpleNamespace(is_paused=is_paused, count=lambda data: None, write_counted=self.write)
+        self.outlet = SimpleNamespace(
+            is_paused=is_paused, count=lambda data: None, count_hot=len, write_counted=self.write
+        )
 
     def write(self, data: bytes) -> None:
         self.events.append(data.decode())
 
     def begin(self, *_: object) -> Any:
-        return SimpleNamespace(status=0, content_type="", client_bytes=0, is_aborted=False)
+        self.record = SimpleNamespace(status=0, content_type="", client_bytes=0, is_aborted=False)
+        return self.record
 
     def finish(self) -> None:
         self.events.append("finished")
 
+    def ended(self) -> None:
+        self.events.append("ended")
 
-def reply_to(stub: Stub) -> DirectReply:
+
+def reply_to(stub: Stub, hot: Any = None) -> DirectReply:
     clock = SimpleNamespace(wall=lambda: 0.0, monotonic=lambda: 0.0)
     line = SimpleNamespace(head=RequestHead("GET", "http://h/", (1, 1), Fields()), key="http://h/")
     plain: Any = (line, None, True)
-    replies = Replies(None, None, clock, 5.0)  # type: ignore[arg-type]
+    replies = Replies(hot, None, clock, 5.0)  # type: ignore[arg-type]
     return DirectReply(replies, stub, plain, b"", SimpleNamespace(client="c"))  # type: ignore[arg-type]
 
 
@@ -75,3 +82,62 @@ async def test_a_client_that_has_left_is_sent_nothing() -> None:
     reply.lost()
     await asyncio.sleep(0)
     assert stub.events == ["finished"]
+
+
+class Hot:
+    """A hot path that notes what it is to count."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[Any, ...]] = []
+        self.tally = SimpleNamespace(count_soon=self.counted.append)
+
+    def missed(self, *what: object) -> tuple[object, ...]:
+        return what
+
+
+FACTS = facts_of(ResponseHead(404, "", Fields([("Content-Type", "text/plain")])))
+
+
+async def test_a_plain_miss_is_counted_with_others_once_it_is_sent() -> None:
+    stub, hot = Stub(is_paused=False), Hot()
+    reply = reply_to(stub, hot)
+    assert reply.takes_plain
+    reply.pass_on(b"answer", FACTS, "HIER_DIRECT/h")
+    assert (stub.events, hot.counted, reply.is_over) == ([], [], False)
+    await asyncio.sleep(0)
+    assert (stub.events, reply.is_over) == (["answer", "ended", "released"], True)
+    assert hot.counted == [(("http://h/", FACTS, "HIER_DIRECT/h"), "c", 0.0, 6, 0.0)]
+
+
+async def test_a_plain_miss_whose_client_is_behind_is_an_exchange_like_others() -> None:
+    stub, hot = Stub(is_paused=True), Hot()
+    reply = reply_to(stub, hot)
+    reply.pass_on(b"answer", FACTS, "HIER_DIRECT/h")
+    await asyncio.sleep(0)
+    assert (stub.events, reply.is_over) == (["answer"], False)
+    stub.outlet.is_paused = False
+    reply.resumed()
+    assert (stub.events, hot.counted) == (["answer", "finished", "released"], [])
+    assert (stub.record.status, stub.record.content_type, stub.record.tag) == (404, "text/plain", "TCP_MISS")
+    assert not stub.record.is_aborted
+
+
+async def test_a_plain_miss_whose_client_has_left_is_logged_as_such() -> None:
+    stub, hot = Stub(is_paused=False), Hot()
+    reply = reply_to(stub, hot)
+    reply.pass_on(b"answer", FACTS, "HIER_DIRECT/h")
+    reply.lost()
+    await asyncio.sleep(0)
+    assert (stub.events, hot.counted, stub.record.is_aborted) == (["finished"], [], True)
+    assert (stub.record.status, stub.record.hierarchy) == (404, "HIER_DIRECT/h")
+
+
+async def test_who_has_been_told_something_or_is_another_worker_takes_no_plain_miss() -> None:
+    assert not reply_to(Stub(is_paused=False)).takes_plain
+    stub = Stub(is_paused=False)
+    reply = reply_to(stub, Hot())
+    reply.record()
+    assert not reply.takes_plain
+    stub = Stub(is_paused=False)
+    stub.inlet.may_go_on = False
+    assert not reply_to(stub, Hot()).takes_plain
