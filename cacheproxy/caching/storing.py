@@ -121,9 +121,11 @@ def decide(
 def plain_refusal(response: ResponseHead) -> Reason | None:
     """Why a response is not stored whoever has asked, where it says so itself; `_forbidden` would come to the same."""
     directives = parse_response_directives(response.fields)
-    if directives.no_store and not directives.must_understand and response.status not in (206, 304):
+    if directives.must_understand or response.status in (206, 304):
+        return None
+    if directives.no_store:
         return Reason.NO_STORE
-    return None
+    return Reason.PRIVATE if directives.private else None
 
 
 def _forbidden(

@@ -192,7 +192,7 @@ class Flights:
     def announce(self, key: str) -> Flight:
         """A fetch of `key` begins without a task: others may wait until it is settled."""
         flight = Flight(key)
-        if key not in self._unshareable:
+        if self._unshareable.is_empty or key not in self._unshareable:
             flight.is_shareable = True
             self._pending[key] = flight
         else:

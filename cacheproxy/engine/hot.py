@@ -32,6 +32,7 @@ class HotEngine:
         self.filling = flights.fillings.keys
         self._keep_codings = keep_codings
         self._in_memory = parts.store.lookup_memory
+        self.is_absent = parts.store.is_absent
         # Several workers: whether this one answers for a key.
         self.owns: Callable[[str], bool] | None = None
 

@@ -117,7 +117,9 @@ class HopReply(DirectReply):
     def start(self) -> bool:
         """Answer with what is stored, or begin; False where the request is for the ordinary path."""
         key = self._plain[0].key
-        found = self._store.find(key) or self._store.find_on_disk(key)
+        found = self._store.find(key)
+        if not found and not self._store.is_absent(key):
+            found = self._store.find_on_disk(key) or ()
         if not found:
             return super().start()
         self._to.inlet.hold()

@@ -67,6 +67,7 @@ class HotPath:
         self._blocks = memo.blocks
         self._store = store
         self._find = store.find
+        self._is_absent = store.is_absent
         self._in_force = store.in_force
         self._filling = store.filling
         self._wall = clock.wall
@@ -133,6 +134,8 @@ class HotPath:
         if not found:
             if not self._admits_miss(line, facts, verdict):
                 return False
+            if self._is_absent(line.key):
+                return line, facts, is_known, True
             on_disk = self._store.find_on_disk(line.key)
             if not on_disk:
                 return line, facts, is_known, on_disk is not None

@@ -69,6 +69,9 @@ class HotStore(Protocol):
     def find(self, key: str) -> Sequence[Candidate]:
         """What is in memory of `key`; nothing while a fetch is filling a newer response."""
 
+    def is_absent(self, key: str) -> bool:
+        """Whether it is known that this worker's disk has nothing of `key`."""
+
     def find_on_disk(self, key: str) -> Sequence[Candidate] | None:
         """What is on disk of `key`, of which memory has nothing; None where others find that out."""
 

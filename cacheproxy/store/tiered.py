@@ -54,7 +54,7 @@ class TieredStore:
 
     def find_at_once(self, key: str) -> Sequence[Candidate] | None:
         """The disk's, of what is not in memory; None where that would take too long."""
-        if self._disk is None or key in self._disk.absent:
+        if self._disk is None:
             return ()
         found = self._disk.look_ups.find_at_once(key)
         for candidate in found or ():

@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheproxy.caching import response_facts
+from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.response_facts import ResponseFacts, facts_of
+from cacheproxy.caching.storing import _forbidden, plain_refusal
+from cacheproxy.http.cache_control import PLAIN_REQUEST
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.reasons import Reason
 
-from .build import fields, response
+from .build import NOW, OPTIONS, URL, fields, request, response
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,11 @@ def test_persistence(version: tuple[int, int], text: str, persists: bool) -> Non
         (200, "Cache-Control: max-age=9 | Cache-Control: no-store", Reason.NO_STORE),
         (200, "Cache-Control: no-store, must-understand", None),
         (206, "Cache-Control: no-store", None),
-        (200, "Cache-Control: private", None),
+        (200, "Cache-Control: private", Reason.PRIVATE),
+        (200, "Cache-Control: private, no-store", Reason.NO_STORE),
+        (200, 'Cache-Control: private="x-one"', None),
+        (200, "Cache-Control: private, must-understand", None),
+        (206, "Cache-Control: private", None),
         (200, "", None),
     ],
 )
@@ -97,6 +104,34 @@ def test_heads_that_share_facts_would_have_the_same(names: list[str], data: st.D
             getattr(fresh, name) for name in ResponseFacts.__slots__
         ]
         assert facts_of(head) is shared
+
+
+SAYS = st.lists(
+    st.sampled_from(
+        [
+            "no-store",
+            "private",
+            'private="x"',
+            "must-understand",
+            "public",
+            "s-maxage=9",
+            "max-age=9",
+            "no-cache",
+        ]
+    ),
+    max_size=4,
+)
+
+
+@given(SAYS, STATUSES, st.sampled_from(["", "Authorization: x", "Cookie: x"]))
+def test_a_plain_refusal_is_the_one_that_all_rules_together_come_to(
+    says: list[str], status: int, asked: str
+) -> None:
+    head = response(f"Cache-Control: {', '.join(says)} | Content-Type: x | Vary: *", status)
+    refusal = plain_refusal(head)
+    stored = StoredResponse.build(URL, (), (), head, Timing(NOW, NOW), OPTIONS)
+    found = _forbidden(request(asked), PLAIN_REQUEST, stored, OPTIONS)
+    assert refusal is None or found is refusal
 
 
 def test_they_are_remembered_within_bounds() -> None:
