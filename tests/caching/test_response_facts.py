@@ -123,7 +123,11 @@ SAYS = st.lists(
 )
 
 
-@given(SAYS, STATUSES, st.sampled_from(["", "Authorization: x", "Cookie: x"]))
+@given(
+    SAYS,
+    st.sampled_from([200, 204, 206, 304, 404, 599]),
+    st.sampled_from(["", "Authorization: x", "Cookie: x"]),
+)
 def test_a_plain_refusal_is_the_one_that_all_rules_together_come_to(
     says: list[str], status: int, asked: str
 ) -> None:
