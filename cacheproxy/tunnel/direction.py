@@ -1,4 +1,4 @@
-"""One way of a tunnel: copies, later splices; reads nothing before what it has read is passed on."""
+"""One way of a tunnel: copies, later splices or large copies; reads nothing before what it has read is passed on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import socket
 from collections.abc import Callable
 from enum import Enum, auto
 
-from cacheproxy.tunnel.pipes import Pipe, Pipes
+from cacheproxy.tunnel.pace import Pace
+from cacheproxy.tunnel.pipes import PIPE_BYTES, Pipe, Pipes
 
 # A direction splices once it has moved this much: a small exchange is not worth a pipe.
 SPLICE_AFTER_BYTES = 256 * 1024
 _PIECE_BYTES = 128 * 1024
+# As much as a pipe takes: fewer, larger pieces wake up the ends less often.
+_LARGE_PIECE_BYTES = PIPE_BYTES
 # How many pieces a direction may move before others have their turn.
 _ROUNDS = 4
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
@@ -25,7 +28,8 @@ class Shared:
     """What the tunnels of one event loop share: a buffer, which holds nothing between callbacks, and the pipes."""
 
     def __init__(self, pipes: Pipes | None = None) -> None:
-        self.buffer = memoryview(bytearray(_PIECE_BYTES))
+        self.large_buffer = memoryview(bytearray(_LARGE_PIECE_BYTES))
+        self.buffer = self.large_buffer[:_PIECE_BYTES]
         self.pipes = Pipes() if pipes is None else pipes
 
 
@@ -57,6 +61,7 @@ class Direction:
         "_loop",
         "_may_splice",
         "_on_end",
+        "_pace",
         "_pipe",
         "_shared",
         "_sink",
@@ -81,6 +86,7 @@ class Direction:
         self._left = b""
         self._pipe: Pipe | None = None
         self._may_splice = True
+        self._pace: Pace | None = None
         self._waits = Waits.NOTHING
         # Bytes that the sink's kernel has taken; the loop's time when something last moved.
         self.moved = 0
@@ -124,18 +130,28 @@ class Direction:
 
     def _pump(self) -> None:
         """The source can be read, or the sink written to: move bytes until it is time to wait again."""
-        self.moved_at = self._loop.time()
+        self.moved_at = now = self._loop.time()
+        pace = self._pace
+        if pace is not None:
+            pace.note(self.moved, now)
+        elif self.moved >= SPLICE_AFTER_BYTES:
+            self._pace = pace = Pace(self.moved, now)
+        copies_much = pace is not None and pace.is_fast
         for _ in range(_ROUNDS):
             if (self._left or self._pipe is not None) and not self._pass_on():
                 return
-            splices = self._may_splice and self.moved >= SPLICE_AFTER_BYTES
-            if not (self._splice() if splices else self._copy()):
+            if copies_much:
+                is_more = self._copy(self._shared.large_buffer)
+            elif self._may_splice and self.moved >= SPLICE_AFTER_BYTES:
+                is_more = self._splice()
+            else:
+                is_more = self._copy(self._shared.buffer)
+            if not is_more:
                 return
         # Nothing is on the way here. What it waited for is still ready and calls again, after the others.
 
-    def _copy(self) -> bool:
+    def _copy(self, buffer: memoryview) -> bool:
         """One piece through the buffer; whether there may be another at once."""
-        buffer = self._shared.buffer
         try:
             received = self._source.recv_into(buffer)
         except BlockingIOError:
@@ -159,7 +175,7 @@ class Direction:
             self._left = bytes(buffer[sent:received])
             self._wait_for(Waits.SINK)
             return False
-        if received < _PIECE_BYTES:
+        if received < len(buffer):
             self._wait_for(Waits.SOURCE)
             return False
         return True
@@ -168,7 +184,7 @@ class Direction:
         """One piece through a pipe, or by copying; whether there may be another at once."""
         pipe = self._shared.pipes.take()
         if pipe is None:
-            return self._copy()
+            return self._copy(self._shared.buffer)
         self._pipe = pipe
         try:
             pipe.held = os.splice(self._source.fileno(), pipe.writer, pipe.size, flags=_FLAGS)
@@ -181,13 +197,13 @@ class Direction:
             self._return_pipe()
             if error.errno in _CANNOT_SPLICE:
                 self._may_splice = False
-                return self._copy()
+                return self._copy(self._shared.buffer)
             self._finish(Ended.SOURCE_BROKEN)
             return False
         if not pipe.held:
             # Perhaps the end; but urgent data stops a splice as well, and only recv goes past it.
             self._return_pipe()
-            return self._copy()
+            return self._copy(self._shared.buffer)
         received = pipe.held
         if not self._pass_on():
             return False

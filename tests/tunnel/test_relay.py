@@ -11,6 +11,7 @@ import pytest
 
 from cacheproxy.tunnel import relay as relay_module
 from cacheproxy.tunnel.direction import SPLICE_AFTER_BYTES, Direction, Shared, Waits
+from cacheproxy.tunnel.pace import Pace
 from cacheproxy.tunnel.pipes import Pipes
 from tests.support.tunnel import Wire, open_descriptors, receive_all, reset, send_all
 
@@ -25,7 +26,13 @@ def payload(seed: int, size: int) -> bytes:
 @BOTH
 @pytest.mark.parametrize("buffer_bytes", [0, 4096, 200_000])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_both_ways_at_once_are_byte_exact(pipes: int, buffer_bytes: int, seed: int) -> None:
+@pytest.mark.parametrize("is_changing", [False, True])
+async def test_both_ways_at_once_are_byte_exact(
+    pipes: int, buffer_bytes: int, seed: int, is_changing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`is_changing`: from splices to large copies and back, again and again."""
+    if is_changing:
+        monkeypatch.setattr(Pace, "note", lambda self, moved, now: setattr(self, "is_fast", not self.is_fast))
     up, down = payload(seed, LARGE + seed), payload(-seed, LARGE // 2)
     shared = Shared(Pipes(pipes))
 

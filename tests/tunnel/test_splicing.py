@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cacheproxy.tunnel import direction, pipes
+from cacheproxy.tunnel import direction, pace, pipes
 from cacheproxy.tunnel.direction import SPLICE_AFTER_BYTES, Shared
 from cacheproxy.tunnel.pipes import PIPE_BYTES, Pipe, Pipes
 from tests.support.tunnel import Wire, open_descriptors, receive_all, send_all
@@ -72,6 +72,17 @@ async def test_all_but_the_first_quarter_megabyte_is_spliced(splices: Splices) -
     assert await through(Shared()) == (SIZE, DATA)
     first = SIZE - splices.moved
     assert SPLICE_AFTER_BYTES <= first <= SPLICE_AFTER_BYTES + direction._PIECE_BYTES
+
+
+async def test_what_is_faster_than_any_network_is_copied(
+    splices: Splices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW_BYTES", 1_000_000)
+    monkeypatch.setattr(pace, "FAST", 0)
+    data = DATA * 6
+    assert await through(Shared(), data) == (len(data), data)
+    # A window, and what one pump moves before it looks again.
+    assert 0 < splices.moved <= pace.WINDOW_BYTES + direction._ROUNDS * PIPE_BYTES < len(data) // 3
 
 
 async def test_a_small_exchange_takes_no_pipe(splices: Splices) -> None:
