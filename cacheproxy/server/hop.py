@@ -16,11 +16,12 @@ from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Clock, Closable, Exchange
 from cacheproxy.server.direct import DirectReply
 from cacheproxy.server.failures import answer_to, kind_of, status_of
-from cacheproxy.server.hot_path import Plain, Verdict, choose_variant
+from cacheproxy.server.hot_path import Plain, Verdict
 from cacheproxy.server.hot_ports import DirectStart, HotStore
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.parse_memo import ParseMemo
 from cacheproxy.server.replies import Client, Replies
+from cacheproxy.server.variants import choose_variant
 
 _FIELD = f"{HOP_FIELD}: ".encode()
 

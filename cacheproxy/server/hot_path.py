@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.cork import Cork
 from cacheproxy.http.codings import content_codings
 from cacheproxy.ports import BodySource, Candidate, Clock
 from cacheproxy.server.hot_ports import HotRecorder, HotStore
-from cacheproxy.server.outlet import Outlet, Soon
+from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.parse_memo import LineFacts, ParseMemo
 from cacheproxy.server.prebuilt import Prebuilt, build
 from cacheproxy.server.tally import Tally
+from cacheproxy.server.variants import choose_upgraded, choose_variant
 
 log = logging.getLogger("cacheproxy")
 
@@ -107,9 +108,12 @@ class HotPath:
                 if is_same:
                     if ready.on_disk is not None and facts is not None:
                         return self._answer_from_disk(ready, line, facts, verdict, outlet, now)
-                    count = outlet.write_hot(ready.head, ready.body)
-                    # As `Tally.add`. Of a turn of the loop there is at most one a connection, and the timer is due a few
-                    # turns later.
+                    if facts is None:
+                        memo.misses += 1
+                        count = outlet.write_soon(ready.head, ready.body, self._cork)
+                    else:
+                        count = outlet.write_hot(ready.head, ready.body)
+                    # As `Tally.add`, but for its limit: there is at most one a connection and turn, and few turns.
                     tally = self.tally
                     if not tally.is_timed:
                         tally.start_timer()
@@ -118,8 +122,6 @@ class HotPath:
                         ready.uses += 1
                     else:
                         tally.note_soon(ready)
-                    if facts is None:
-                        memo.misses += 1
                     return True
         is_known = line is not None and facts is not None
         if line is None or facts is None:
@@ -134,9 +136,7 @@ class HotPath:
         if not found:
             if not self._admits_miss(line, facts, verdict):
                 return False
-            if self._is_absent(line.key):
-                return line, facts, is_known, True
-            on_disk = self._store.find_on_disk(line.key)
+            on_disk = () if self._is_absent(line.key) else self._store.find_on_disk(line.key)
             if not on_disk:
                 return line, facts, is_known, on_disk is not None
             found = on_disk
@@ -164,9 +164,8 @@ class HotPath:
         content = None if body is None else body.whole()
         if content is None:
             return line, facts, True, False
-        to = Soon(outlet, self._cork)
         now = self._wall()
-        count = to.write_hot(head, content)
+        count = outlet.write_soon(head, content, self._cork)
         self.tally.add(ready, stored, (note, verdict.client, now, count, max(now - since, 0.0)))
         return True
 
@@ -201,7 +200,7 @@ class HotPath:
         candidate = found[0]
         stored = candidate.stored
         if len(found) != 1 or (stored.nominated and facts.variant(stored.nominated) != stored.variant):
-            chosen = choose_variant(found, facts) or self._choose_upgraded(found, facts)
+            chosen = choose_variant(found, facts) or choose_upgraded(found, facts, self._store.codings)
             if chosen is None:
                 return False
             candidate = chosen
@@ -220,17 +219,18 @@ class HotPath:
                 return False
             prepared.admitted_by = rules
         prebuilt = self._prebuilt(candidate, line, facts, now)
-        if candidate.tier == "disk":
-            if candidate.body.whole() is None and self._needs_body(prebuilt, candidate, facts, now):
-                body_now = _at_once(candidate.body)
-                if body_now is None:
-                    return None
-                candidate = Candidate(stored, body_now, candidate.tier, prepared)
-                # Again: with its body it may have come into memory, apart from this.
-                prebuilt = self._prebuilt(candidate, line, facts, now)
-                elapsed_s = max(self._wall() - now, 0.0)
-            if isinstance(to, Outlet):
-                to = Soon(to, self._cork)
+        if (
+            candidate.tier == "disk"
+            and candidate.body.whole() is None
+            and self._needs_body(prebuilt, candidate, facts, now)
+        ):
+            body_now = _at_once(candidate.body)
+            if body_now is None:
+                return None
+            candidate = Candidate(stored, body_now, candidate.tier, prepared)
+            # Again: with its body it may have come into memory, apart from this.
+            prebuilt = self._prebuilt(candidate, line, facts, now)
+            elapsed_s = max(self._wall() - now, 0.0)
         if prebuilt is None or not (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now)):
             return False
         body = candidate.body.whole() if prebuilt.has_body else b""
@@ -238,7 +238,8 @@ class HotPath:
             return False
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
-        count = to.write_hot(prebuilt.head, body)
+        head = prebuilt.head
+        count = to.write_soon(head, body, self._cork) if isinstance(to, Outlet) else to.write_hot(head, body)
         self.tally.add(prebuilt, stored, (prebuilt.note, verdict.client, now, count, elapsed_s))
         return True
 
@@ -267,17 +268,6 @@ class HotPath:
             # An idle connection must not hold fields that will never come again.
             verdict.facts = facts if is_known else None
         return True
-
-    def _choose_upgraded(self, found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:
-        codings = self._store.codings
-        matching = [
-            one
-            for one in found
-            if one.stored.nominated
-            and facts.upgraded_variant(one.stored.nominated, codings) == one.stored.variant
-        ]
-        # Which of several is newest, and how it is coded, is for the ordinary path.
-        return matching[0] if len(matching) == 1 else None
 
     def _needs_body(
         self, prebuilt: Prebuilt | None, candidate: Candidate, facts: FieldFacts, now: float
@@ -328,16 +318,3 @@ def _at_once(body: BodySource) -> BodySource | None:
         # A mistake of ours costs nobody an answer: the direct path asks again.
         log.exception("on the hot path")
         return None
-
-
-def choose_variant(found: Sequence[Candidate], facts: FieldFacts) -> Candidate | None:
-    """As `caching.key.choose`: of the variants that match, the most recent."""
-    chosen: Candidate | None = None
-    best: Any = None
-    for candidate in found:
-        stored = candidate.stored
-        if not stored.nominated or facts.variant(stored.nominated) == stored.variant:
-            rank = (stored.date_at, stored.entry_id)
-            if chosen is None or rank > best:
-                chosen, best = candidate, rank
-    return chosen

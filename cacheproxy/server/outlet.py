@@ -51,6 +51,8 @@ class Outlet:
         self._is_half_closed = False
         # Since when the head of an answer is out, and not yet the last byte of its body.
         self._midway_since: float | None = None
+        # The whole answer, until it is sent.
+        self._answer = b""
 
     @property
     def is_open(self) -> bool:
@@ -126,6 +128,23 @@ class Outlet:
             transport.write(head + body[:JOIN_BYTES])
             transport.write(memoryview(body)[JOIN_BYTES:])
         return count
+
+    def write_soon(self, head: bytes, body: bytes, cork: Cork) -> int:
+        """As `write_hot`, with all others of this turn of the loop, before anything else can happen to the connection.
+
+        A memory hit takes so little that whoever reads the answers does not get to sleep in between; what takes
+        longer would wake him up each time.
+        """
+        if len(body) > WRITE_BUFFER_BYTES:
+            return self.write_hot(head, body)
+        self._answer = answer = head + body
+        cork.add(self)
+        return self.count_hot(answer)
+
+    def uncork(self) -> None:
+        """Send it."""
+        answer, self._answer = self._answer, b""
+        self.write_counted(answer)
 
     async def drained(self) -> None:
         """Wait while the client reads too slowly. Raises ClientGone, ConnectionResetError."""
@@ -223,27 +242,3 @@ class Outlet:
                 self.record.client_bytes = max(0, self.record.client_bytes - missing)
         self._transport = None
         self.socket = None
-
-
-class Soon:
-    """Sends an answer with all others of this turn of the loop, before anything else can happen to its connection.
-
-    A memory hit takes so little that whoever reads the answers does not get to sleep in between.
-    """
-
-    __slots__ = ("_answer", "_cork", "_outlet")
-
-    def __init__(self, outlet: Outlet, cork: Cork) -> None:
-        self._outlet = outlet
-        self._cork = cork
-        self._answer = b""
-
-    def write_hot(self, head: bytes, body: bytes) -> int:
-        """As `Outlet.write_hot`, soon."""
-        self._answer = answer = head + body
-        self._cork.add(self)
-        return self._outlet.count_hot(answer)
-
-    def uncork(self) -> None:
-        """Send it."""
-        self._outlet.write_counted(self._answer)
