@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cacheproxy.http.codings import content_codings
-from cacheproxy.http.digests import Digest, content_digests, digest_from_name, representation_digests
+from cacheproxy.http.digests import (
+    SHORTEST_NAMING_PATH,
+    Digest,
+    content_digests,
+    digest_from_name,
+    representation_digests,
+)
 from cacheproxy.http.message import Fields, ResponseHead
 from cacheproxy.http.syntax import parse_digits
 
 MIN_BYTES_TO_COME = 1024 * 1024
 """Below this, ending a transfer and its connection costs more than it saves."""
 
+_DIGESTS = frozenset({"content-digest", "repr-digest", "digest"})
 _CREDENTIALS = frozenset({"authorization", "cookie"})
 
 
@@ -79,6 +86,9 @@ def expected_digests(response: ResponseHead, path: str) -> tuple[Digest, ...]:
     Content-Digest holds for a part as well (RFC 9530 §2); the digests of the representation and of the
     name hold only where the content is the whole of it, the name's only where it is not coded.
     """
+    if len(path) < SHORTEST_NAMING_PATH and _DIGESTS.isdisjoint(response.fields.names()):
+        # The usual case; below it would come to the same.
+        return ()
     found = list(content_digests(response.fields))
     if response.status == 200:
         found += representation_digests(response.fields)

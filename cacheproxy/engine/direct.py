@@ -198,7 +198,7 @@ class DirectExchange:
             return
         self._note()
         request = self._line.head.with_fields(outbound.fields)
-        plan = Plan(request, self._facts.asked, self._again(), self._key, self._again, outbound.asked_for)
+        plan = Plan(request, self._facts.asked, None, self._key, self._again, outbound.asked_for)
         verdict = path.flights.storing(plan, response)
         if is_coded:
             # It may have to be undone for this client.

@@ -89,7 +89,8 @@ class Plan:
 
     request: RequestHead
     asked: RequestDirectives
-    outgoing: UpstreamRequest
+    # None: not made yet.
+    sent: UpstreamRequest | None
     key: str
     # The same request once more, without conditions and ranges: for the rest of a body that breaks off.
     again: Callable[[], UpstreamRequest] | None
@@ -101,6 +102,14 @@ class Plan:
     unconditional: Fields | None = None
     # False where the client asked for a part.
     is_for_whole: bool = True
+
+    @property
+    def outgoing(self) -> UpstreamRequest:
+        """The request as it goes to the origin."""
+        if self.sent is None:
+            assert self.again is not None
+            self.sent = self.again()
+        return self.sent
 
 
 async def close_outcome(outcome: FlightOutcome) -> None:

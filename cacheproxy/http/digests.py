@@ -112,6 +112,10 @@ _NAMES = tuple(
 )
 
 
+# In characters: none that `digest_from_name` knows is shorter.
+SHORTEST_NAMING_PATH = 64
+
+
 def digest_from_name(path: str) -> Digest | None:
     """The digest that a path (without query) promises for the file as published, uncoded; None if it names none.
 

@@ -155,9 +155,12 @@ class TieredBodyWriter:
             return None
         self._is_ended = True
         self._disk.changes.replace_older(stored)
-        done = self._disk.changes.publish(stored, self._received, self._release, self._writer, in_memory)
+        changes = self._disk.changes
         if in_memory is not None:
+            changes.publish(stored, self._received, self._release, self._writer, in_memory)
             return in_memory
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        changes.publish(stored, self._received, self._release, self._writer, done=done)
         if not await done or self._disk.changes.is_removed(stored):
             return None
         candidate = Candidate(stored, self._disk.body_of(stored), "disk")

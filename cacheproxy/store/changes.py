@@ -62,12 +62,12 @@ class Changes:
         settled: Callable[[], None],
         writer: WriteQueue | None,
         arriving: Candidate | None = None,
-    ) -> asyncio.Future[bool]:
-        """Make a response visible whose `held_bytes` are on their way; the future tells whether it is.
+        done: asyncio.Future[bool] | None = None,
+    ) -> None:
+        """Make a response visible whose `held_bytes` are on their way; `done` is told whether it is.
 
         `arriving`: the same with its body, for look-ups until then.
         """
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         head = encode(stored)
         size = len(head) + len(stored.key) + held_bytes
 
@@ -81,7 +81,7 @@ class Changes:
                     # A look-up under way has seen it, and nobody could remove any more what is nowhere.
                     self._removed.add_ids([stored.entry_id])()
             settled()
-            if not done.done():
+            if done is not None and not done.done():
                 done.set_result(is_committed)
 
         length, parts = -1 if stored.length is None else stored.length, parts_text(stored)
@@ -107,7 +107,6 @@ class Changes:
         if arriving is not None:
             self._arriving.add(arriving)
         (writer or self._writer()).publish(entry)
-        return done
 
     def put(self, candidate: Candidate, content: bytes) -> None:
         """Write a small response with its body; where the disk is behind, what it replaces goes all the same."""
@@ -125,7 +124,7 @@ class Changes:
             if content:
                 in_use.end_writing(body_id)
 
-        _ = self.publish(stored, len(content), settled, writer, candidate)
+        self.publish(stored, len(content), settled, writer, candidate)
 
     async def keep_part(self, stored: StoredResponse) -> bool:
         """Publish what is here of an incomplete response, or of one that is complete now."""
@@ -134,9 +133,11 @@ class Changes:
         self.replace_older(stored)
         held_bytes = extents.size(stored.held) if stored.held is not None else stored.length or 0
         committed = self._removed.add_head(stored)
-        done = await self.publish(stored, held_bytes, _nothing, None)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.publish(stored, held_bytes, _nothing, None, done=done)
+        is_committed = await done
         committed()
-        return done and not self.is_removed(stored)
+        return is_committed and not self.is_removed(stored)
 
     def update_head(self, stored: StoredResponse) -> None:
         """Replace an entry's fields; look-ups see the new ones at once."""

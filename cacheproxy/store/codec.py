@@ -12,9 +12,13 @@ from cacheproxy.caching.options import CachingOptions
 from cacheproxy.errors import StoreError
 from cacheproxy.http.digests import Digest
 from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.http.names import names_of
 from cacheproxy.store.schema import head_checksum
 
-_VERSION = 2
+_VERSION = 3
+# It had the fields as a list of names and values.
+_VERSION_OF_PAIRS = 2
+_LINE_END = "\r\n"
 _DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_VARIANT = "[[],[]]"
@@ -27,7 +31,7 @@ def encode(stored: StoredResponse) -> bytes:
             _VERSION,
             stored.status,
             stored.reason_phrase,
-            stored.fields.lines,
+            _LINE_END.join(stored.fields.texts),
             stored.nominated,
             stored.variant,
             stored.timing.request_time,
@@ -56,11 +60,13 @@ def decode(
         if end != len(text):
             raise StoreError("a stored head is longer than it should be")
         version, status, phrase, lines, nominated, variant, request_time, response_time, codings = document
-        if version != _VERSION:
+        if version == _VERSION:
+            fields = _fields_of(lines)
+        elif version == _VERSION_OF_PAIRS:
+            fields = Fields([(str(name), str(value)) for name, value in lines])
+        else:
             raise StoreError(f"stored format {version} is not {_VERSION}")
-        head = ResponseHead(
-            int(status), str(phrase), Fields([(str(name), str(value)) for name, value in lines])
-        )
+        head = ResponseHead(int(status), str(phrase), fields)
         timing = Timing(float(request_time), float(response_time))
         return StoredResponse.build(
             key,
@@ -78,6 +84,16 @@ def decode(
         )
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StoreError(f"a stored head cannot be read: {error}") from error
+
+
+def _fields_of(lines: object) -> Fields:
+    """Raises TypeError where it is no text, ValueError where a line has no name."""
+    if not isinstance(lines, str):
+        raise TypeError("the fields are no text")
+    if not lines:
+        return Fields()
+    texts = tuple(lines.split(_LINE_END))
+    return Fields.sent(texts, names_of(tuple([text[: text.index(": ")] for text in texts])))
 
 
 def decode_row(row: Sequence[Any], options: CachingOptions) -> StoredResponse:

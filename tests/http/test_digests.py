@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheproxy.http.digests import (
+    SHORTEST_NAMING_PATH,
     Digest,
     Verifier,
     content_digests,
@@ -114,6 +115,7 @@ H512 = TWO.hex
 )
 def test_names(path: str, digest: Digest | None) -> None:
     assert digest_from_name(path) == digest
+    assert digest is None or len(path) >= SHORTEST_NAMING_PATH
 
 
 @given(

@@ -75,6 +75,15 @@ def test_round_trip(stored: StoredResponse) -> None:
     assert again(encode(stored), stored) == stored
 
 
+@given(STORED)
+@QUIET
+def test_what_the_version_before_wrote_is_read(stored: StoredResponse) -> None:
+    """It had the fields as pairs."""
+    document = json.loads(encode(stored))
+    document[0], document[3] = 2, stored.fields.lines
+    assert again(json.dumps(document).encode(), stored) == stored
+
+
 @given(STORED, st.data())
 @QUIET
 def test_damage_is_a_store_error(stored: StoredResponse, data: st.DataObject) -> None:
@@ -103,12 +112,12 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(JSON, min_size=7, max_size=7))
+@given(st.sampled_from([2, 3]), st.lists(JSON, min_size=8, max_size=8))
 @QUIET
-def test_foreign_values_are_a_store_error(values: list[object]) -> None:
-    """A head of our version whose values have other types."""
+def test_foreign_values_are_a_store_error(version: int, values: list[object]) -> None:
+    """A head of a version that we read whose values have other types."""
     try:
-        again(json.dumps([1, *values]).encode(), response())
+        again(json.dumps([version, *values]).encode(), response())
     except StoreError:
         pass
 
@@ -124,7 +133,9 @@ def test_foreign_values_are_a_store_error(values: list[object]) -> None:
         pytest.param(lambda _: {}, id="not a list"),
         pytest.param(lambda head: [head[0], "x", *head[2:]], id="status is no number"),
         pytest.param(lambda head: [head[0], float("inf"), *head[2:]], id="status is infinite"),
-        pytest.param(lambda head: [*head[:3], [["a"]], *head[4:]], id="a field without value"),
+        pytest.param(lambda head: [*head[:3], "a", *head[4:]], id="a field without value"),
+        pytest.param(lambda head: [*head[:3], ["a: b"], *head[4:]], id="fields that are no text"),
+        pytest.param(lambda head: [2, *head[1:3], [["a"]], *head[4:]], id="the same in the version before"),
         pytest.param(lambda head: [*head[:4], 5, *head[5:]], id="nominated is no list"),
         pytest.param(lambda head: [*head[:6], "never", head[7]], id="no time"),
     ],
