@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cacheproxy.caching.storing import plain_refusal
 from cacheproxy.http.forwarding import connection_options
 from cacheproxy.http.message import ResponseHead
@@ -9,17 +11,19 @@ from cacheproxy.http.names import Names
 
 # The fields whose values the facts depend on. What else a head has, differs from one response to the next.
 _DECIDING = frozenset({"connection", "proxy-connection", "cache-control", "content-encoding", "content-type"})
-_MAX_KNOWN = 2048
 # What the deciding lines may take to be remembered, in characters.
 _LONGEST = 512
+_KNOWN_BYTES = 8 * 1024 * 1024
+# About what a head's facts take, with all that is derived from its names: so much, and so much for each line.
+_BASE, _LINE = 1000, 450
 
 _Words = tuple[int, tuple[int, int], Names, tuple[str, ...]]
 
 
 class ResponseFacts:
-    """Facts about a final response's head. Made by `facts_of`: equal words share them."""
+    """Facts about a response's head. Made by `facts_of`: equal words share them."""
 
-    __slots__ = ("content_type", "is_coded", "length_at", "persists", "refusal", "status")
+    __slots__ = ("content_type", "is_coded", "length_at", "persists", "prepared", "refusal", "status")
 
     def __init__(self, head: ResponseHead) -> None:
         fields = head.fields
@@ -36,20 +40,33 @@ class ResponseFacts:
         self.is_coded = "content-encoding" in fields
         self.content_type = fields.get("content-type") or "-"
         """As the access log says it."""
+        self.prepared: Any = None
+        """What the engine keeps of what such heads become on their way to a client."""
 
 
-_known: dict[_Words, ResponseFacts] = {}
+class _Memo:
+    def __init__(self) -> None:
+        self.known: dict[_Words, ResponseFacts] = {}
+        self.bytes = 0
+
+    def learn(self, words: _Words, head: ResponseHead) -> ResponseFacts:
+        facts = ResponseFacts(head)
+        names = words[2]
+        if not names.is_long and sum(map(len, words[3])) <= _LONGEST:
+            size = _BASE + _LINE * len(names.as_sent)
+            if self.bytes + size > _KNOWN_BYTES:
+                self.known.clear()
+                self.bytes = 0
+            self.known[words] = facts
+            self.bytes += size
+        return facts
+
+
+_memo = _Memo()
 
 
 def facts_of(head: ResponseHead) -> ResponseFacts:
     """The facts about a head. Remembered within bounds."""
     names = head.fields.named
     words = (head.status, head.version, names, names.picking(_DECIDING)(head.fields.texts))
-    known = _known.get(words)
-    if known is None:
-        known = ResponseFacts(head)
-        if not names.is_long and sum(map(len, words[3])) <= _LONGEST:
-            if len(_known) >= _MAX_KNOWN:
-                _known.clear()
-            _known[words] = known
-    return known
+    return _memo.known.get(words) or _memo.learn(words, head)

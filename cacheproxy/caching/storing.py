@@ -119,7 +119,10 @@ def decide(
 
 
 def plain_refusal(response: ResponseHead) -> Reason | None:
-    """Why a response is not stored whoever has asked, where it says so itself; `_forbidden` would come to the same."""
+    """Why a response is not stored whoever has asked, where it says so itself: then no rule is looked for.
+
+    Without one, `_forbidden` would come to the same.
+    """
     directives = parse_response_directives(response.fields)
     if directives.must_understand or response.status in (206, 304):
         return None

@@ -50,55 +50,42 @@ class _Added(NamedTuple):
     names: Names
 
 
-class Refused:
-    """Heads of responses that are plainly not stored, on their way to one client: `forwarded_head`, as bytes.
+class _Refused(NamedTuple):
+    """`added` to responses with the same facts, by the proxy called `via`; None: it is not this simple."""
 
-    What is done with them is worked out once for all with the same facts.
+    via: str
+    added: _Added | None
+    tail: str
+
+
+def refused_wire(via: str, head: ResponseHead, facts: ResponseFacts, length: int) -> bytes | None:
+    """`forwarded_head`, as bytes, of a response that `facts` keep out of the store, with a body of `length` bytes.
+
+    For a client of HTTP/1.1 that stays connected. None where it is not this simple.
     """
+    known: _Refused | None = facts.prepared
+    if known is None or known.via != via:
+        facts.prepared = known = _refused(via, head, facts)
+    added, fields = known.added, head.fields
+    # What leaves here is our own count: it is the origin's only where that is written the same.
+    if added is None or fields.value_at(facts.length_at) != str(length):
+        return None
+    lines = "\r\n".join(fields.texts if added.pick is None else added.pick(fields.texts))
+    return f"HTTP/1.1 {head.status} {head.reason_phrase}\r\n{lines}{known.tail}".encode("latin-1")
 
-    def __init__(self, via: str) -> None:
-        self._via = via
-        self._known: dict[ResponseFacts, tuple[_Added, str] | None] = {}
 
-    def wire(self, head: ResponseHead, facts: ResponseFacts, length: int) -> bytes | None:
-        """The head for a client of HTTP/1.1 that stays connected, with a body of `length` bytes.
-
-        None where it is not this simple.
-        """
-        known = self._known.get(facts)
-        if known is None:
-            if facts in self._known:
-                return None
-            known = self._learn(head, facts)
-            if known is None:
-                return None
-        added, tail = known
-        fields = head.fields
-        # What leaves here is our own count: it is the origin's only where that is written the same.
-        if fields.value_at(fields.named.sole_length) != str(length):
-            return None
-        texts = fields.texts if added.pick is None else added.pick(fields.texts)
-        lines = "\r\n".join(texts)
-        return f"HTTP/1.1 {head.status} {head.reason_phrase}\r\n{lines}{tail}".encode("latin-1")
-
-    def _learn(self, head: ResponseHead, facts: ResponseFacts) -> tuple[_Added, str] | None:
-        names = head.fields.named
-        lines = connection_lines(head.fields)
-        added = _added(
-            names, lines, self._via, head.version, head.status, Reason.URI_MISS, facts.refusal, False
-        )
-        is_simple = (
-            added.names.sole_length >= 0
-            and names.sole_length >= 0
-            and not added.names.has_connection
-            and not added.lacks_date
-            and head.status not in (204, 304)
-        )
-        known = (added, "\r\n".join(("", *added.texts, "", ""))) if is_simple else None
-        if len(self._known) >= _MAX_REFUSED:
-            self._known.clear()
-        self._known[facts] = known
-        return known
+def _refused(via: str, head: ResponseHead, facts: ResponseFacts) -> _Refused:
+    lines = connection_lines(head.fields)
+    added = _added(
+        head.fields.named, lines, via, head.version, head.status, Reason.URI_MISS, facts.refusal, False
+    )
+    is_simple = (
+        facts.length_at >= 0
+        and added.names.sole_length >= 0
+        and not added.names.has_connection
+        and not added.lacks_date
+    )
+    return _Refused(via, added if is_simple else None, "\r\n".join(("", *added.texts, "", "")))
 
 
 def _added(
@@ -126,7 +113,6 @@ def _added(
 
 
 _SHORT = 256
-_MAX_REFUSED = 1024
 # Each keeps two sets of names.
 _known_added = lru_cache(256)(_added)
 

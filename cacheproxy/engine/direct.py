@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.storing import Store
-from cacheproxy.engine.answers import Refused, forwarded_head
+from cacheproxy.engine.answers import forwarded_head, refused_wire
 from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
@@ -37,7 +37,6 @@ class DirectParts:
         self.forwarder = forwarder
         self.flights = flights
         self.upstream = upstream
-        self.refused = Refused(forwarder.parts.via)
         self._filling = flights.fillings.keys
 
     def is_free(self, key: str) -> bool:
@@ -239,7 +238,7 @@ class DirectExchange:
         head, facts = response.head, response.facts
         content = response.whole()
         if content is not None and reason is facts.refusal and reply.takes_plain:
-            wire = path.refused.wire(head, facts, len(content))
+            wire = refused_wire(path.parts.via, head, facts, len(content))
             if wire is not None:
                 reply.pass_on(wire + content, facts, self._line.route.hierarchy)
                 return

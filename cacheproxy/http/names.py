@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-_MAX_KNOWN = 1024
+_KNOWN_BYTES = 8 * 1024 * 1024
+# About what names take, with all that is derived from them: so much, and so much for each line.
+_BASE, _LINE = 500, 400
 # What a head's names may take to be remembered, in characters.
 _LONGEST = 1024
 _MOST_LINES = 64
@@ -102,16 +104,26 @@ def _picking(places: list[int]) -> Pick:
     return lambda lines: tuple([lines[place] for place in places])
 
 
-_known: dict[tuple[str, ...], Names] = {}
+class _Memo:
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, ...], Names] = {}
+        self.bytes = 0
+
+    def learn(self, as_sent: tuple[str, ...]) -> Names:
+        names = Names(as_sent)
+        if not names.is_long:
+            size = _BASE + _LINE * len(as_sent)
+            if self.bytes + size > _KNOWN_BYTES:
+                self.known.clear()
+                self.bytes = 0
+            self.known[as_sent] = names
+            self.bytes += size
+        return names
+
+
+_memo = _Memo()
 
 
 def names_of(as_sent: tuple[str, ...]) -> Names:
     """The names of field lines. Remembered within bounds."""
-    known = _known.get(as_sent)
-    if known is None:
-        known = Names(as_sent)
-        if not known.is_long:
-            if len(_known) >= _MAX_KNOWN:
-                _known.clear()
-            _known[as_sent] = known
-    return known
+    return _memo.known.get(as_sent) or _memo.learn(as_sent)

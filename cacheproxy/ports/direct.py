@@ -105,7 +105,10 @@ class Reply(Protocol):
         """Whether `pass_on` may end it: a client of HTTP/1.1 that stays connected, and has been told nothing."""
 
     def pass_on(self, answer: bytes, facts: ResponseFacts, hierarchy: str) -> None:
-        """The whole answer, head and body, of a plain miss; `hierarchy` is the log's word for who was asked."""
+        """The whole answer, head and body, of a plain miss, while `takes_plain` holds.
+
+        `hierarchy` is the log's word for who was asked.
+        """
 
     def answer(self, answer: Answer) -> None:
         """The whole answer."""

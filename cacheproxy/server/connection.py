@@ -28,6 +28,7 @@ from cacheproxy.server.hijack import carry, reach
 from cacheproxy.server.hot_path import Plain, Verdict
 from cacheproxy.server.inlet import Inlet
 from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.replies import Began
 from cacheproxy.server.services import Services
 
 log = logging.getLogger("cacheproxy")
@@ -82,7 +83,7 @@ class ClientConnection(RequestHandler):
         self._direct: DirectReply | None = None
         # What the direct path has left: a fetch, and when its exchange began.
         self._begun: Closable | None = None
-        self._began: tuple[float, float] | None = None
+        self._began: Began | None = None
 
     # asyncio.Protocol
 
@@ -121,11 +122,11 @@ class ClientConnection(RequestHandler):
             self._direct = reply
         return reply is not None
 
-    def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
+    def left_to_task(self, begun: Closable | None, began: Began) -> None:
         """A request of the direct path is in the inlet again, its fetch perhaps begun."""
         self._direct = None
         self._begun = begun
-        self._began = started_at, since
+        self._began = began
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
@@ -211,15 +212,14 @@ class ClientConnection(RequestHandler):
             self.finish()
         await self._linger()
 
-    def begin(self, method: str, url: str, began: tuple[float, float] | None = None) -> ExchangeRecord:
-        """An exchange begins, or has `began` (epoch, monotonic): what the log and the counters will say of it."""
+    def begin(self, method: str, url: str, began: Began | None = None) -> ExchangeRecord:
+        """An exchange begins, or has `began`: what the log and the counters will say of it."""
         if began is None:
             began, self._began = self._began, None
         if began is None:
-            began = self._services.clock.wall(), self._services.clock.monotonic()
-        record = ExchangeRecord(
-            client=self._client, method=method, url=url, started_at=began[0], elapsed_s=began[1]
-        )
+            began = self._services.clock.wall(), self._services.clock.monotonic(), 0
+        record = ExchangeRecord(client=self._client, method=method, url=url)
+        record.started_at, record.elapsed_s, record.client_bytes = began
         self.outlet.record = record
         self._final_sent = False
         self._answering = True

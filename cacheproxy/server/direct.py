@@ -96,7 +96,7 @@ class DirectReply:
     def record(self) -> ExchangeRecord:
         """What the log and the counters will say."""
         if self._record is None:
-            self._record = self._to.begin("GET", self._plain[0].key, (self._started_at, self._since))
+            self._record = self._to.begin("GET", self._plain[0].key, (self._started_at, self._since, 0))
         return self._record
 
     def from_store(self, found: Sequence[Candidate]) -> bool:
@@ -143,7 +143,8 @@ class DirectReply:
     def ordinary(self, begun: Closable | None) -> None:
         """Leave the request to the connection's task."""
         self.is_over = True
-        self._to.left_to_task(begun, self._started_at, self._since)
+        sent = 0 if self._record is None else self._record.client_bytes
+        self._to.left_to_task(begun, (self._started_at, self._since, sent))
         self._to.inlet.release(self._data)
 
     def interim(self, head: ResponseHead) -> None:

@@ -74,7 +74,7 @@ class HotPath:
         self._wall = clock.wall
         self._prepare = recorder.prepare
         self.missed = recorder.missed
-        self.tally = Tally(recorder.repeated, store.touch)
+        self.tally = Tally(recorder.tallied, store.touch)
         self._cork = Cork()
 
     def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
@@ -83,7 +83,7 @@ class HotPath:
         What is plain, but not in memory, is given back for the direct path.
         """
         memo = self.memo
-        if outlet.is_paused or len(data) > memo.longest:
+        if outlet.is_paused or outlet.unsent or len(data) > memo.longest:
             return False
         memo.lookups += 1
         at = data.find(b"\r\n") + 2

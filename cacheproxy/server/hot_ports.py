@@ -14,7 +14,7 @@ from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Affinity, Answer, Candidate, ExchangeRecord
 from cacheproxy.ports.direct import DirectExchange, Line, Reply
 
-Repetition = tuple[Any, str, float, int, float]
+Answered = tuple[Any, str, float, int, float]
 """What `HotRecorder.prepare` or `missed` made; the client; when it ended, in epoch seconds; bytes sent; seconds it took."""
 
 
@@ -22,12 +22,12 @@ class HotRecorder(Protocol):
     """Counts hot answers exactly as `Recorder` counts exchanges, with the work done ahead."""
 
     def prepare(self, exchange: ExchangeRecord) -> Any:
-        """What `repeated` needs of an exchange that happens again, but for client, time and bytes."""
+        """What `tallied` needs of an exchange that happens again, but for client, time and bytes."""
 
     def missed(self, url: str, facts: ResponseFacts, hierarchy: str) -> Any:
         """The same of a plain miss, which does not."""
 
-    def repeated(self, ended: Sequence[Repetition]) -> None:
+    def tallied(self, ended: Sequence[Answered]) -> None:
         """They happened again."""
 
 

@@ -51,8 +51,8 @@ class Outlet:
         self._is_half_closed = False
         # Since when the head of an answer is out, and not yet the last byte of its body.
         self._midway_since: float | None = None
-        # The whole answer, until it is sent.
-        self._answer = b""
+        self.unsent = b""
+        """An answer until it is sent; there is no other meanwhile."""
 
     @property
     def is_open(self) -> bool:
@@ -137,13 +137,13 @@ class Outlet:
         """
         if len(body) > WRITE_BUFFER_BYTES:
             return self.write_hot(head, body)
-        self._answer = answer = head + body
+        self.unsent = answer = head + body
         cork.add(self)
         return self.count_hot(answer)
 
     def uncork(self) -> None:
         """Send it."""
-        answer, self._answer = self._answer, b""
+        answer, self.unsent = self.unsent, b""
         self.write_counted(answer)
 
     async def drained(self) -> None:

@@ -12,6 +12,9 @@ from cacheproxy.server.hot_ports import DirectStart
 from cacheproxy.server.inlet import Inlet
 from cacheproxy.server.outlet import Outlet
 
+Began = tuple[float, float, int]
+"""When an exchange did, in epoch and in monotonic seconds, and bytes sent since (interim heads)."""
+
 
 class Client(Protocol):
     """The connection as its direct exchange needs it."""
@@ -20,8 +23,8 @@ class Client(Protocol):
     inlet: Inlet
     outlet: Outlet
 
-    def begin(self, method: str, url: str, began: tuple[float, float]) -> ExchangeRecord:
-        """An exchange has begun then (epoch, monotonic)."""
+    def begin(self, method: str, url: str, began: Began) -> ExchangeRecord:
+        """An exchange has begun then."""
 
     def finish(self) -> None:
         """It has ended: count it."""
@@ -32,12 +35,12 @@ class Client(Protocol):
     def send_interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx head."""
 
-    def left_to_task(self, begun: Closable | None, started_at: float, since: float) -> None:
-        """The request is in the inlet again; its exchange began at `started_at` (epoch), `since` (monotonic)."""
+    def left_to_task(self, begun: Closable | None, began: Began) -> None:
+        """The request is in the inlet again; its exchange `began` then."""
 
 
 class Replies:
-    """What the replies to all clients share; `hot` None: stored answers are not the hot path's."""
+    """What the replies to all clients share; `hot` None: every answer is an exchange like others."""
 
     def __init__(self, hot: HotPath | None, start: DirectStart, clock: Clock, write_s: float) -> None:
         self.hot = hot

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from cacheproxy.caching.entry import StoredResponse
-from cacheproxy.server.hot_ports import Repetition
+from cacheproxy.server.hot_ports import Answered
 from cacheproxy.server.prebuilt import Prebuilt
 
 _COUNT_S = 0.01
@@ -18,23 +18,23 @@ _MAX_UNSETTLED = 4096
 
 
 class Tally:
-    """`repeated` counts and logs what was answered; `touch` notes so many uses of a stored response."""
+    """`tallied` counts and logs what was answered; `touch` notes so many uses of a stored response."""
 
     def __init__(
         self,
-        repeated: Callable[[Sequence[Repetition]], None],
+        tallied: Callable[[Sequence[Answered]], None],
         touch: Callable[[StoredResponse, int], None],
     ) -> None:
-        self._repeated = repeated
+        self._tallied = tallied
         self._touch = touch
         self._loop = asyncio.get_running_loop()
         # What was answered with, once each.
         self._used: deque[tuple[Prebuilt, StoredResponse]] = deque()
-        self.ended: list[Repetition] = []
+        self.ended: list[Answered] = []
         """What was answered. Whoever appends sees to it that the timer runs."""
         self.is_timed = False
 
-    def add(self, prebuilt: Prebuilt, stored: StoredResponse | None, answered: Repetition) -> None:
+    def add(self, prebuilt: Prebuilt, stored: StoredResponse | None, answered: Answered) -> None:
         """An answer was given, with `stored`."""
         self.count_soon(answered)
         if prebuilt.uses:
@@ -45,7 +45,7 @@ class Tally:
             # It has been cleared meanwhile.
             self._touch(stored, 1)
 
-    def count_soon(self, answered: Repetition) -> None:
+    def count_soon(self, answered: Answered) -> None:
         """An answer was given: what of it is counted and logged."""
         if not self.is_timed:
             self.start_timer()
@@ -70,7 +70,7 @@ class Tally:
         """Count and log what was answered since."""
         if self.ended:
             ended, self.ended = self.ended, []
-            self._repeated(ended)
+            self._tallied(ended)
 
     def note_soon(self, prebuilt: Prebuilt) -> None:
         """It has answered for the first time since its uses were noted."""

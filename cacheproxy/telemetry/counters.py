@@ -27,7 +27,7 @@ _HITS = frozenset(
 _STATUS_CLASSES = ("none", *(f"{first}xx" for first in range(1, 10)))
 
 
-class RepeatLog(Protocol):
+class TallyLog(Protocol):
     """An access log that takes lines prepared ahead."""
 
     def prepare(self, exchange: ExchangeRecord | Missed) -> tuple[str, str]:
@@ -73,7 +73,7 @@ class Counters:
     """Since the start. `origin_bytes` is all that came from origins, heads and aborted bodies included."""
 
     on_finished: Callable[[ExchangeRecord], None] | None = None
-    log: RepeatLog | None = None
+    log: TallyLog | None = None
     # Has those counted that happened before: the log keeps its order.
     catch_up: Callable[[], None] | None = None
     hot_answers: int = 0
@@ -139,13 +139,14 @@ class Counters:
             self.on_finished(exchange)
 
     def prepare(self, exchange: ExchangeRecord) -> Repeated:
-        """A plain hit as `repeated` counts it."""
+        """A plain hit as `tallied` counts it."""
         before, after = ("", "") if self.log is None else self.log.prepare(exchange)
         return Repeated(_kind(exchange.reason, exchange.status // 100), sys.intern(before), after)
 
     missed = Missed
+    """A plain miss as `tallied` counts it: the class itself, for each call more counts here."""
 
-    def repeated(self, ended: Sequence[tuple[Repeated | Missed, str, float, int, float]]) -> None:
+    def tallied(self, ended: Sequence[tuple[Repeated | Missed, str, float, int, float]]) -> None:
         """What `client_sent` and `finished` do, for plain hits and misses: (what, client, at, bytes, seconds)."""
         self.requests += len(ended)
         self.client_bytes += sum([one[3] for one in ended])

@@ -17,6 +17,8 @@ SPLICE_AFTER_BYTES = 256 * 1024
 _PIECE_BYTES = 128 * 1024
 # As much as a pipe takes: fewer, larger pieces wake up the ends less often.
 _LARGE_PIECE_BYTES = PIPE_BYTES
+# So many directions at most hold the rest of a large piece, for a sink that is behind.
+MAX_HOLDING_MUCH = 32
 # How many pieces a direction may move before others have their turn.
 _ROUNDS = 4
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
@@ -31,6 +33,8 @@ class Shared:
         self.large_buffer = memoryview(bytearray(_LARGE_PIECE_BYTES))
         self.buffer = self.large_buffer[:_PIECE_BYTES]
         self.pipes = Pipes() if pipes is None else pipes
+        # Directions that hold more than a usual piece.
+        self.holding_much = 0
 
 
 class Waits(Enum):
@@ -53,10 +57,12 @@ class Direction:
     """From `source` to `sink`, non-blocking sockets that the tunnel owns and closes after `stop`.
 
     It waits for one of the two at a time: for the sink while bytes are on the way, else for the source. So what is
-    on the way is bounded by one piece, and "pipe full" is never mistaken for "source empty", which would spin.
+    on the way is bounded by one piece (128 KiB, or a pipe, or 1 MiB for the fastest), and "pipe full" is never
+    mistaken for "source empty", which would spin.
     """
 
     __slots__ = (
+        "_holds_much",
         "_left",
         "_loop",
         "_may_splice",
@@ -84,6 +90,7 @@ class Direction:
         self._shared = shared
         self._on_end = on_end
         self._left = b""
+        self._holds_much = False
         self._pipe: Pipe | None = None
         self._may_splice = True
         self._pace: Pace | None = None
@@ -95,7 +102,7 @@ class Direction:
     def start(self, early: bytes) -> None:
         """Pass `early` on, then whatever comes; call `on_end` once, unless stopped before."""
         if early:
-            self._left = early
+            self._hold(early)
             self._wait_for(Waits.SINK)
             self._pump()
         else:
@@ -104,12 +111,20 @@ class Direction:
     def stop(self) -> None:
         """Wait for nothing any more and let go of the pipe."""
         self._wait_for(Waits.NOTHING)
-        self._left = b""
+        self._hold(b"")
         self._return_pipe()
 
     def half_close(self) -> None:
         """Tell the sink that no more will come. Raises OSError where it is broken."""
         self._sink.shutdown(socket.SHUT_WR)
+
+    def _hold(self, rest: bytes) -> None:
+        """What the sink has not taken yet."""
+        self._left = rest
+        holds_much = len(rest) > _PIECE_BYTES
+        if holds_much is not self._holds_much:
+            self._holds_much = holds_much
+            self._shared.holding_much += 1 if holds_much else -1
 
     def _wait_for(self, what: Waits) -> None:
         before, self._waits = self._waits, what
@@ -136,7 +151,7 @@ class Direction:
             pace.note(self.moved, now)
         elif self.moved >= SPLICE_AFTER_BYTES:
             self._pace = pace = Pace(self.moved, now)
-        copies_much = pace is not None and pace.is_fast
+        copies_much = pace is not None and pace.is_fast and self._shared.holding_much < MAX_HOLDING_MUCH
         for _ in range(_ROUNDS):
             if (self._left or self._pipe is not None) and not self._pass_on():
                 return
@@ -172,7 +187,7 @@ class Direction:
             return False
         self.moved += sent
         if sent < received:
-            self._left = bytes(buffer[sent:received])
+            self._hold(bytes(buffer[sent:received]))
             self._wait_for(Waits.SINK)
             return False
         if received < len(buffer):
@@ -220,7 +235,7 @@ class Direction:
             if self._left:
                 sent = self._sink.send(self._left)
                 self.moved += sent
-                self._left = self._left[sent:]
+                self._hold(self._left[sent:])
         except BlockingIOError:
             pass
         except OSError:
@@ -239,7 +254,7 @@ class Direction:
             if error.errno not in _CANNOT_SPLICE:
                 raise
             self._may_splice = False
-            self._left = os.read(pipe.reader, pipe.held)
+            self._hold(os.read(pipe.reader, pipe.held))
             pipe.held -= len(self._left)
         else:
             self.moved += sent

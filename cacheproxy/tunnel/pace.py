@@ -9,7 +9,7 @@ FAST = 1e9
 
 
 class Pace:
-    """Of one direction, which begins with splices.
+    """Of one direction from its first splice on.
 
     Splicing takes less of our time than copying, but more of the ends': all three touch the same pages, and each waits
     for the others' processors. Where the ends are what is busy, as on this machine, copies are faster by a sixth.

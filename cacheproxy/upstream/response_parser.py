@@ -100,7 +100,7 @@ class ResponseParser:
         return found.events() if isinstance(found, Whole) else found
 
     def take(self, data: bytes) -> Whole | list[Event]:
-        """The same; most responses come at once."""
+        """The same; `Whole` where a response comes from its first byte to its last in `data`, as most do."""
         if self.is_idle:
             self.has_surplus = self.has_surplus or bool(data)
             return []

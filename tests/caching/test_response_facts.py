@@ -139,10 +139,22 @@ def test_a_plain_refusal_is_the_one_that_all_rules_together_come_to(
 
 
 def test_they_are_remembered_within_bounds() -> None:
-    for number in range(3 * response_facts._MAX_KNOWN):
-        facts_of(response(f"Content-Type: text/{number}"))
-    assert len(response_facts._known) <= response_facts._MAX_KNOWN
-    long = response(f"Cache-Control: {'x' * 600}")
-    assert facts_of(long) is not facts_of(long)
-    many = response(" | ".join(f"X-{number}: 1" for number in range(100)))
-    assert facts_of(many) is not facts_of(many)
+    memo, most = response_facts._memo, 0
+    for number in range(2000):
+        lines = [f"Content-Type: text/{number}", *(f"X-{line}: 1" for line in range(number % 50))]
+        facts_of(response(" | ".join(lines)))
+        most = max(most, sum(len(words[2].as_sent) for words in memo.known))
+    assert 0 < most * response_facts._LINE <= response_facts._KNOWN_BYTES
+    assert memo.bytes <= response_facts._KNOWN_BYTES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"Cache-Control: {'x' * 600}", id="long words"),
+        pytest.param(" | ".join(f"X-{number}: 1" for number in range(100)), id="many lines"),
+        pytest.param(f"X-{'x' * 2000}: 1", id="long names"),
+    ],
+)
+def test_long_heads_are_not_remembered(text: str) -> None:
+    assert facts_of(response(text)) is not facts_of(response(text))

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheproxy.caching.response_facts import facts_of
-from cacheproxy.engine import answers
-from cacheproxy.engine.answers import Refused, forwarded_head
+from cacheproxy.engine.answers import forwarded_head, refused_wire
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
 from cacheproxy.reasons import Reason
 from cacheproxy.server.answer_head import framed_head
@@ -36,11 +35,10 @@ LINE = st.one_of(
 def test_the_bytes_are_the_ordinary_ones(
     lines: list[tuple[str, str]], status: int, version: tuple[int, int]
 ) -> None:
-    refused = Refused("house")
     head = ResponseHead(status, "Said So", Fields([*lines, ("Cache-Control", "no-store")]), version)
     facts = facts_of(head)
     for _ in range(2):
-        wire = refused.wire(head, facts, 5)
+        wire = refused_wire("house", head, facts, 5)
         if wire is not None:
             forwarded = forwarded_head(PARTS, head, Reason.URI_MISS, facts.refusal)
             framed = framed_head(forwarded, 5, ASKED, may_keep_alive=True)
@@ -60,14 +58,11 @@ def test_the_bytes_are_the_ordinary_ones(
 )
 def test_what_is_simple(lines: list[tuple[str, str]], is_simple: bool) -> None:
     head = ResponseHead(200, "OK", Fields([*lines, ("Cache-Control", "no-store")]))
-    assert (Refused("house").wire(head, facts_of(head), 5) is not None) == is_simple
+    assert (refused_wire("house", head, facts_of(head), 5) is not None) == is_simple
 
 
-def test_what_is_worked_out_is_remembered_within_bounds() -> None:
-    refused = Refused("house")
-    for number in range(2 * answers._MAX_REFUSED):
-        head = ResponseHead(
-            200, "OK", Fields([("Content-Type", f"text/{number}"), ("Cache-Control", "no-store")])
-        )
-        refused.wire(head, facts_of(head), 5)
-    assert 0 < len(refused._known) <= answers._MAX_REFUSED
+def test_two_proxies_in_one_process_each_say_their_own_name() -> None:
+    head = ResponseHead(200, "OK", Fields([DATE, ("Content-Length", "5"), ("Cache-Control", "no-store")]))
+    for via in ("one", "two", "one"):
+        wire = refused_wire(via, head, facts_of(head), 5)
+        assert wire is not None and f"Via: 1.1 {via}\r\n".encode() in wire

@@ -43,9 +43,12 @@ def test_equal_names_are_shared() -> None:
 
 
 def test_names_are_remembered_within_bounds() -> None:
-    for number in range(5000):
-        names_of((f"X-{number}",)).plus(("Via",)).without(frozenset({"via"}))
-    assert len(names._known) <= names._MAX_KNOWN
+    most = 0
+    for number in range(2000):
+        many = tuple([f"X-{number}-{line}" for line in range(number % 50)])
+        names_of(many).plus(("Via",)).without(frozenset({"via"}))
+        most = max(most, sum(len(known) for known in names._memo.known))
+    assert 0 < most * names._LINE <= names._KNOWN_BYTES
     one = names_of(("A", "B"))
     for number in range(100):
         one.plus((f"X-{number}",))

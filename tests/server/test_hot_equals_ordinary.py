@@ -45,11 +45,27 @@ ROUTES = {
     "/short": response(b"short", DATE, "Cache-Control: max-age=5, stale-while-revalidate=10", 'ETag: "s"'),
     "/stale": response(b"stale", DATE, "Cache-Control: max-age=0", 'ETag: "0"'),
     "/checked": response(b"checked", DATE, "Cache-Control: no-cache", 'ETag: "n"'),
-    "/never": response(b"never", DATE, "Cache-Control: no-store"),
+    "/never": response(b"never", DATE, "Cache-Control: no-store", "Connection: keep-alive, x-own", "X-Own: 1"),
+    "/private": response(
+        b"private", DATE, "Cache-Control: private", "Content-Type: text/html", "Set-Cookie: a=b"
+    ),
+    "/dateless": response(b"dateless", "Cache-Control: no-store"),
+    "/hinted": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    + response(b"hinted", DATE, "Cache-Control: private", "Content-Encoding: x"),
     "/guessed": response(b"guessed", DATE, "Last-Modified: " + format_date(START - 1005)),
     "/auth": response(b"auth", DATE, "Cache-Control: max-age=60, public", "Vary: Authorization"),
 }
-COMMON = ["/plain"] * 6 + ["/weak", "/dated", "/vary", "/cookie", "/large", "/guessed", "/above", "/short"]
+COMMON = ["/plain"] * 6 + [
+    "/weak",
+    "/dated",
+    "/vary",
+    "/cookie",
+    "/large",
+    "/guessed",
+    "/above",
+    "/short",
+    "/private",
+]
 
 HARMLESS = [
     "User-Agent: a", "User-Agent: b", "Accept: */*", "Cookie: s=1", "Cookie: s=2", "Authorization: Basic eA==",
@@ -321,5 +337,28 @@ def test_a_client_that_does_not_read_gets_nothing_hot(house: House) -> None:
         assert twins.hot_answers == before + 1
         for one, wire in zip(twins.pair, wires, strict=True):
             await one.finish(wire)
+
+    house.run(asyncio.wait_for(check(), 20))
+
+
+def test_a_request_before_the_last_answer_is_sent_waits_for_it(house: House) -> None:
+    """No transport of today gives two segments in one turn of the loop."""
+
+    async def check() -> None:
+        twins = house.twins
+        await twins.reset()
+        wires = await house.warm()
+        before = twins.hot_answers
+        head = f"GET {twins.origin.url('/plain')} HTTP/1.1\r\nHost: x\r\n".encode()
+        for twin, wire in zip(twins.pair, wires, strict=True):
+            wire.written.clear()
+            wire.protocol.data_received(head + b"Range: bytes=0-0\r\n\r\n")
+            wire.protocol.data_received(head + b"\r\n")
+            await twin.feed(wire)
+            await twin.finish(wire)
+            assert bytes(wire.written).count(b"HTTP/1.1 206") == 1
+            assert bytes(wire.written).endswith(b"\r\n\r\nhello")
+        assert wires[0].written == wires[1].written
+        assert twins.hot_answers > before
 
     house.run(asyncio.wait_for(check(), 20))

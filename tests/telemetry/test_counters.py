@@ -68,7 +68,7 @@ def test_hits_and_misses_counted_together(ended: list[tuple[bool, str, int, str,
         apart.client_sent(count)
         apart.finished(record)
         apart_lines.append(format_line(record, with_query=False))
-    together.repeated(again)
+    together.tallied(again)
     hits = sum(is_hit for is_hit, *_ in ended)
     usage = Usage()
     assert together.snapshot(usage, 0) == {**apart.snapshot(usage, 0), "hot_answers": hits}

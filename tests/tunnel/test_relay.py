@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cacheproxy.tunnel import direction
 from cacheproxy.tunnel import relay as relay_module
 from cacheproxy.tunnel.direction import SPLICE_AFTER_BYTES, Direction, Shared, Waits
 from cacheproxy.tunnel.pace import Pace
@@ -267,3 +268,45 @@ async def test_a_broken_side_leaves_the_other_little_time(monkeypatch: pytest.Mo
         assert not wire.task.done()
         clock.by_s += relay_module._LAST_WORDS_S
         await wire.ended()
+
+
+class Plenty(socket.socket):
+    """Fills every buffer."""
+
+    def recv_into(self, buffer: memoryview, *_: int) -> int:  # type: ignore[override]
+        return len(buffer)
+
+
+class Slow(socket.socket):
+    """Takes one byte."""
+
+    def send(self, data: bytes, *_: int) -> int:  # type: ignore[override]
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("others", "rest"),
+    [
+        (0, direction._LARGE_PIECE_BYTES - 1),
+        (direction.MAX_HOLDING_MUCH - 1, direction._LARGE_PIECE_BYTES - 1),
+        (direction.MAX_HOLDING_MUCH, direction._PIECE_BYTES - 1),
+    ],
+)
+async def test_what_fast_tunnels_hold_for_slow_ends_is_bounded(
+    others: int, rest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large pieces have large rests: only so many directions may hold one."""
+    monkeypatch.setattr(Pace, "note", lambda self, moved, now: setattr(self, "is_fast", True))
+    shared = Shared(Pipes(0))
+    shared.holding_much = others
+    with Plenty() as source, Slow() as sink:
+        one = Direction(source, sink, shared, lambda one, how: None)
+        one.moved = SPLICE_AFTER_BYTES
+        for _ in range(2):
+            # The first begins to measure.
+            one._left = b""
+            one._pump()
+        assert len(one._left) == rest
+        assert shared.holding_much == others + (rest > direction._PIECE_BYTES)
+        one.stop()
+    assert shared.holding_much == others
