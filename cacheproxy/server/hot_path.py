@@ -161,8 +161,7 @@ class HotPath:
         head, note, stored = ready.head, ready.note, ready.stored
         assert ready.on_disk is not None
         body = _at_once(ready.on_disk)
-        content = None if body is None else body.whole()
-        if content is None:
+        if body is None or (content := body.whole()) is None:
             return line, facts, True, False
         now = self._wall()
         count = outlet.write_soon(head, content, self._cork)

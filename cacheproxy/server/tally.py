@@ -36,7 +36,12 @@ class Tally:
 
     def add(self, prebuilt: Prebuilt, stored: StoredResponse | None, answered: Answered) -> None:
         """An answer was given, with `stored`."""
-        self.count_soon(answered)
+        # As `count_soon`: this is called for every hit on disk.
+        if not self.is_timed:
+            self.start_timer()
+        elif len(self.ended) >= _MAX_UNSETTLED:
+            self.count()
+        self.ended.append(answered)
         if prebuilt.uses:
             prebuilt.uses += 1
         elif prebuilt.stored is not None:
