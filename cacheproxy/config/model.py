@@ -134,7 +134,7 @@ SETTINGS: tuple[Setting, ...] = (
         "cache.disk_wait",
         Kind.DURATION,
         0.0005,
-        "reads from disk that take longer than this are left to a thread for a while; 0: every one is",
+        "where many reads from disk take longer than this, they are left to a thread for a while; 0: every one is",
     ),
     Setting(
         "cache.set_cookie",

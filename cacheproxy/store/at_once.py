@@ -18,6 +18,8 @@ from cacheproxy.store.schema import checksum_seed
 log = logging.getLogger("cacheproxy")
 
 _SHARE = 32
+# Slow reads that are far apart, in `_SHARE` times their seconds: a machine that is busy for a moment is no slow disk.
+_SPARED_S = 0.5
 _LONGEST_S = 600.0
 
 _LOOKUP = LOOKUP.format(marks="?")
@@ -43,8 +45,9 @@ class Place:
 class AtOnce:
     """Reads by a connection of the loop's own. Close it.
 
-    What took more than `wait_s` seconds is followed by a pause, `_SHARE` times as long, at most `_LONGEST_S`: slow reads
-    take about a thirtieth of the loop's time. With 0 everything is left to the thread.
+    What took more than `wait_s` seconds is followed by a pause, `_SHARE` times as long, at most `_LONGEST_S`, of which
+    `_SPARED_S` are let off where there was none for so long: slow reads take about a thirtieth of the loop's time. With 0
+    everything is left to the thread.
 
     Rows of bodies never change, so that those of one turn of the loop are read as of its first: a transaction costs as
     much as a row.
@@ -131,5 +134,6 @@ class AtOnce:
             rows = None
         ended = self._monotonic()
         if ended - began > self._wait_s:
-            self._from = ended + min(_SHARE * (ended - began), _LONGEST_S)
+            pause = min(_SHARE * (ended - began), _LONGEST_S)
+            self._from = max(self._from, ended - _SPARED_S) + pause
         return rows
