@@ -13,6 +13,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from cacheproxy.ports import ExchangeRecord
+from cacheproxy.telemetry.counters import Missed
 
 log = logging.getLogger("cacheproxy")
 
@@ -30,43 +31,7 @@ def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
     )
 
 
-class Described(Protocol):
-    """What a line says of an exchange but for client, times and bytes."""
-
-    @property
-    def method(self) -> str:
-        """As sent."""
-
-    @property
-    def url(self) -> str:
-        """The target URI."""
-
-    @property
-    def user(self) -> str:
-        """Who has authenticated; `-`: nobody."""
-
-    @property
-    def tag(self) -> str:
-        """Squid's word for how it went."""
-
-    @property
-    def is_aborted(self) -> bool:
-        """Whether the client left before the end."""
-
-    @property
-    def status(self) -> int:
-        """The answer's."""
-
-    @property
-    def hierarchy(self) -> str:
-        """Who was asked."""
-
-    @property
-    def content_type(self) -> str:
-        """As in the answer; `-`: none."""
-
-
-def line_parts(record: Described, *, with_query: bool) -> tuple[str, str]:
+def line_parts(record: ExchangeRecord | Missed, *, with_query: bool) -> tuple[str, str]:
     """What stands in a line between the client and the bytes, and behind the bytes."""
     url = record.url
     if not with_query and "?" in url:
@@ -143,7 +108,7 @@ class AccessLog:
         if len(self._exchanges) >= _FORMATTED_TOGETHER:
             self._format()
 
-    def prepare(self, exchange: Described) -> tuple[str, str]:
+    def prepare(self, exchange: ExchangeRecord | Missed) -> tuple[str, str]:
         """The parts of a line that `repeat` writes again and again."""
         return line_parts(exchange, with_query=self._with_query)
 
