@@ -9,6 +9,7 @@ from typing import Any
 from cacheproxy.caching import preconditions, reuse
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
+from cacheproxy.engine.answers import hit_wire
 from cacheproxy.engine.flight import Flights
 from cacheproxy.engine.lately import Lately
 from cacheproxy.engine.parts import Parts
@@ -16,7 +17,7 @@ from cacheproxy.engine.serving import Damaged, NotHere, answer_from
 from cacheproxy.engine.tags import hit_tag
 from cacheproxy.errors import ClientError
 from cacheproxy.http.cache_control import PLAIN_REQUEST, RequestDirectives
-from cacheproxy.http.message import RequestHead
+from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.ports import Answer, Candidate, ExchangeRecord
 from cacheproxy.reasons import Reason
@@ -119,16 +120,37 @@ class HotEngine:
             return None
         if answer is None or answer.stream is not None:
             return None
-        status = answer.head.status
-        record = ExchangeRecord(
-            method=request.method,
-            url=str(request.target),
-            status=status,
-            reason=Reason.HIT,
-            tag=hit_tag(Reason.HIT, candidate.tier, status),
-            content_type=answer.head.fields.get("content-type") or "-",
-        )
-        return answer, record
+        head = answer.head
+        return answer, _record(request.method, str(request.target), head.status, head.fields, candidate.tier)
+
+    def plain_head(
+        self, candidate: Candidate, now: float
+    ) -> tuple[tuple[bytes, bytes, bytes], ExchangeRecord] | None:
+        """As `answer` to a GET that says nothing: its head as it is sent, cut where Age and ttl stand.
+
+        The body is the candidate's own. None where it is not this simple: `answer` may do it.
+        """
+        stored, content = candidate.stored, candidate.body.whole()
+        if content is None or stored.held is not None:
+            return None
+        decision = reuse.decide(PLAIN_REQUEST, stored, True, now)
+        if not isinstance(decision, reuse.ServeStored) or decision.reason is not Reason.HIT:
+            return None
+        pieces = hit_wire(self._parts, stored, len(content))
+        if pieces is None:
+            return None
+        return pieces, _record("GET", stored.key, stored.status, stored.fields, candidate.tier)
+
+
+def _record(method: str, url: str, status: int, fields: Fields, tier: str) -> ExchangeRecord:
+    return ExchangeRecord(
+        method=method,
+        url=url,
+        status=status,
+        reason=Reason.HIT,
+        tag=hit_tag(Reason.HIT, tier, status),
+        content_type=fields.get("content-type") or "-",
+    )
 
 
 def _at_once(work: Coroutine[Any, Any, Answer]) -> Answer | None:

@@ -18,7 +18,7 @@ from cacheproxy.ports import BodySource, Candidate, Clock
 from cacheproxy.server.hot_ports import HotRecorder, HotStore
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.parse_memo import LineFacts, ParseMemo
-from cacheproxy.server.prebuilt import Prebuilt, build
+from cacheproxy.server.prebuilt import Prebuilt, build, build_plain
 from cacheproxy.server.tally import Tally
 from cacheproxy.server.variants import choose_upgraded, choose_variant
 
@@ -243,7 +243,12 @@ class HotPath:
         return True
 
     def _build(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
-        return build(self._store, self._prepare, candidate, line.head.with_fields(facts.fields), now)
+        store, prepare = self._store, self._prepare
+        if line.is_get and facts.conditions is None:
+            plain = build_plain(store, prepare, candidate, now)
+            if plain is not None:
+                return plain
+        return build(store, prepare, candidate, line.head.with_fields(facts.fields), now)
 
     def _admits_miss(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         rules = self._in_force.access

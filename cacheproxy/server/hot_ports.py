@@ -83,6 +83,14 @@ class HotStore(Protocol):
     ) -> tuple[Answer, ExchangeRecord] | None:
         """The ordinary answer to a plain hit, and its record; None where it cannot be had at once."""
 
+    def plain_head(
+        self, candidate: Candidate, now: float
+    ) -> tuple[tuple[bytes, bytes, bytes], ExchangeRecord] | None:
+        """As `answer` to a GET that says nothing, from a client of HTTP/1.1 that stays connected, with the whole body.
+
+        The head as it is sent, cut at the two numbers that time changes. None where it is not this simple.
+        """
+
 
 class DirectStart(Protocol):
     """The engine's end of the direct path."""

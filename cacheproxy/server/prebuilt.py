@@ -21,6 +21,10 @@ _STATUS = b"\r\nCache-Status: cacheproxy; hit; ttl="
 _TTL = re.compile(rb"([0-9]+)(?=[;\r])")
 
 
+Pieces = tuple[bytes, bytes, bytes]
+"""A head cut at the two numbers that time changes, Age and ttl."""
+
+
 class Prebuilt:
     """Valid for `begin <= now < end`; `renew` makes it valid again while the response is fresh.
 
@@ -46,27 +50,15 @@ class Prebuilt:
     )
 
     def __init__(
-        self, head: bytes, has_body: bool, part: tuple[int, int] | None, stored: StoredResponse, note: Any
+        self, pieces: Pieces, has_body: bool, part: tuple[int, int] | None, stored: StoredResponse, note: Any
     ) -> None:
-        """`part` is the slice of the stored body that is sent (None: all), where it `has_body`.
-
-        Raises ValueError where `head` has no Age of ours.
-        """
-        # The last one is ours, those before it the origin's.
-        status_at = head.rfind(_STATUS)
-        age, ttl = _AGE.search(head), _TTL.match(head, status_at + len(_STATUS)) if status_at >= 0 else None
-        if age is None or ttl is None or age.end() > ttl.start():
-            raise ValueError("not the head of a hit")
-        self._pieces = (
-            head[: age.start(1)],
-            head[age.end() : ttl.start(1)],
-            head[ttl.end(1) :],
-        )
+        """`part` is the slice of the stored body that is sent (None: all), where it `has_body`."""
+        self._pieces = pieces
         self.stored: StoredResponse | None = stored
         self.has_body = has_body
         self.part = part
         self.note = note
-        self.head = head
+        self.head = b""
         self.begin = self.end = 0.0
         self.uses = 0
         """Answers that eviction does not know of yet."""
@@ -143,10 +135,29 @@ def build(
             return None
     elif head.has_body and answer.content is not candidate.body.whole():
         return None
-    try:
-        return Prebuilt(head.data, head.has_body, part, candidate.stored, prepare(record))
-    except ValueError:
+    pieces = _cut(head.data)
+    return pieces and Prebuilt(pieces, head.has_body, part, candidate.stored, prepare(record))
+
+
+def build_plain(
+    store: HotStore, prepare: Callable[[ExchangeRecord], Any], candidate: Candidate, now: float
+) -> Prebuilt | None:
+    """`build` for a GET that says nothing, whose client stays connected; None where `build` may still do it."""
+    done = store.plain_head(candidate, now)
+    if done is None:
         return None
+    pieces, record = done
+    return Prebuilt(pieces, True, None, candidate.stored, prepare(record))
+
+
+def _cut(head: bytes) -> Pieces | None:
+    """None where it has no Age of ours."""
+    # The last one is ours, those before it the origin's.
+    status_at = head.rfind(_STATUS)
+    age, ttl = _AGE.search(head), _TTL.match(head, status_at + len(_STATUS)) if status_at >= 0 else None
+    if age is None or ttl is None or age.end() > ttl.start():
+        return None
+    return head[: age.start(1)], head[age.end() : ttl.start(1)], head[ttl.end(1) :]
 
 
 def _part(answer: Answer, whole: bytes | None) -> tuple[int, int] | None:

@@ -107,6 +107,11 @@ class MemoryTier:
         """How many entries have their bodies here."""
         return len(self._entries)
 
+    @property
+    def heads(self) -> int:
+        """How many entries have their heads here, and their bodies on disk."""
+        return len(self._heads)
+
     def __len__(self) -> int:
         return len(self._entries) + len(self._heads)
 
@@ -129,6 +134,11 @@ class MemoryTier:
         if self._entries.is_full:
             return False
         return bool(self._entries.currsize + body_bytes + _OVERHEAD_BYTES * 3 // 2 <= self._entries.maxsize)
+
+    @property
+    def has_room_for_head(self) -> bool:
+        """Whether an entry whose body is on disk would push nothing out, if its head is not long."""
+        return self._heads_bytes + _OVERHEAD_BYTES * 3 // 2 <= self._heads_limit
 
     def put(self, candidate: Candidate) -> None:
         """Add or replace an entry; what is too large for the tier is left out."""

@@ -1,9 +1,9 @@
-"""What is read from disk comes into memory: its head at once, a small body where there is room or it comes again."""
+"""What is read from disk comes into memory, its head and a small body, each where there is room or it is read again."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from cacheproxy.caching.entry import StoredResponse
@@ -17,33 +17,59 @@ from cacheproxy.store.reading import DiskBody, RowSource
 _LEAST = 64
 
 
+class _ReadOnce:
+    """What was read once within the last readings, `most()` of them or `_LEAST`."""
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        # By id, the one that was read longest ago first.
+        self._ids: OrderedDict[int, None] = OrderedDict()
+        self._count = most
+        self._most = _LEAST
+
+    def take(self, entry_id: int) -> bool:
+        """Whether it is among them; it is forgotten then."""
+        if entry_id in self._ids:
+            del self._ids[entry_id]
+            return True
+        return False
+
+    def add(self, entry_id: int) -> None:
+        """It has been read."""
+        ids = self._ids
+        if len(ids) >= self._most:
+            # What memory has changes slowly.
+            self._most = max(_LEAST, self._count())
+            while len(ids) >= self._most:
+                ids.popitem(last=False)
+        ids[entry_id] = None
+
+
 class Promotion:
     """Where there is no room, a body comes into memory at its second reading within as many readings as memory has
-    entries. Otherwise whoever reads everything once would push out what is asked for again and again.
+    bodies, and a head likewise. Otherwise whoever reads everything once would push out what is asked for again and
+    again.
     """
 
     def __init__(self, memory: MemoryTier) -> None:
         self._memory = memory
-        # By id, the one that was read longest ago first.
-        self._read_once: OrderedDict[int, None] = OrderedDict()
-        self._most = _LEAST
+        self._bodies = _ReadOnce(lambda: memory.bodies)
+        self._heads = _ReadOnce(lambda: memory.heads)
 
     def is_worth(self, entry_id: int, size: int) -> bool:
         """A body of `size` bytes has been read: whether it should come into memory now."""
-        memory, read_once = self._memory, self._read_once
+        memory = self._memory
         if size > memory.object_bytes:
             return False
-        if entry_id in read_once:
-            del read_once[entry_id]
+        if self._bodies.take(entry_id) or memory.has_room(size):
             return True
-        if memory.has_room(size):
+        self._bodies.add(entry_id)
+        return False
+
+    def is_head_worth(self, entry_id: int) -> bool:
+        """A head has been read whose body stays on disk: whether it should come into memory now."""
+        if self._heads.take(entry_id) or self._memory.has_room_for_head:
             return True
-        if len(read_once) >= self._most:
-            # What memory has changes slowly.
-            self._most = max(_LEAST, memory.bodies)
-            while len(read_once) >= self._most:
-                read_once.popitem(last=False)
-        read_once[entry_id] = None
+        self._heads.add(entry_id)
         return False
 
     def was_read(self, stored: StoredResponse, body: MemoryBody) -> None:

@@ -84,8 +84,10 @@ class TieredStore:
         memory, stored, body = self._memory, candidate.stored, candidate.body
         if isinstance(body, MemoryBody) and disk.promotion.is_worth(stored.entry_id, body.available):
             memory.put(Candidate(stored, body, "memory"))
-        elif candidate.tier == "disk" and not any(
-            one.stored.entry_id == stored.entry_id for one in memory.find(stored.key)
+        elif (
+            candidate.tier == "disk"
+            and not any([one.stored.entry_id == stored.entry_id for one in memory.find(stored.key)])
+            and disk.promotion.is_head_worth(stored.entry_id)
         ):
             memory.put(Candidate(stored, disk.body_of(stored), "disk", candidate.prepared))
 
