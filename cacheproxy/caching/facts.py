@@ -31,12 +31,13 @@ def says_nothing(name: str) -> bool:
 
 
 class FieldFacts:
-    """Facts about the fields of an HTTP/1.1 GET or HEAD without a body."""
+    """Facts about the fields of a GET or HEAD without a body."""
 
     __slots__ = (
         "_end_to_end",
         "_reads",
         "_received",
+        "_says_keep_alive",
         "_upgraded",
         "_variants",
         "asked",
@@ -47,6 +48,7 @@ class FieldFacts:
         "is_simple",
         "prepared",
         "raw",
+        "says_close",
     )
 
     def __init__(self, raw: bytes, received: Fields | None = None) -> None:
@@ -60,12 +62,17 @@ class FieldFacts:
         """Whether nobody judges these fields, but for one good Host."""
         self._received = self._end_to_end = received
         self.is_simple = True
-        """Whether the connection persists, no body follows, and the store may be asked."""
+        """Whether no body follows, the protocol stays the same, and the store may be asked."""
+        self.says_close = False
+        """Whether this is to be the connection's last request."""
+        self._says_keep_alive: bool | None = None
         self.asked = PLAIN_REQUEST
         self.conditions: Conditions | None = None
         self.is_plain = True
         self.is_common = True
-        """Whether they are plain and simple: any stored response without variants may be the answer."""
+        """Whether they are plain and simple, and the connection of an HTTP/1.1 client persists: any stored response without
+        variants may be the answer.
+        """
         self.prepared: Any = None
         """What the engine keeps of what these fields become on their way to an origin."""
         self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
@@ -92,16 +99,25 @@ class FieldFacts:
 
     def _look(self, received: Fields) -> None:
         self._end_to_end = fields = end_to_end(received)
+        options = connection_options(received)
+        self.says_close = "close" in options
         self.is_simple = (
             _NEVER_SHORT.isdisjoint(received.names())
             and bypass_reason(fields) is None
-            and connection_options(received).isdisjoint(("close", "upgrade"))
+            and "upgrade" not in options
         )
         self.asked = parse_request_directives(fields)
         if any(name in fields for name in CONDITIONS):
             self.conditions = tuple(fields.all(name) for name in CONDITIONS)
         self.is_plain = self.conditions is None and self.asked == PLAIN_REQUEST
-        self.is_common = self.is_plain and self.is_simple
+        self.is_common = self.is_plain and self.is_simple and not self.says_close
+
+    @property
+    def says_keep_alive(self) -> bool:
+        """Whether an HTTP/1.0 client's connection persists, if nothing says `close` (RFC 9112 §9.3)."""
+        if self._says_keep_alive is None:
+            self._says_keep_alive = "keep-alive" in connection_options(self.received)
+        return self._says_keep_alive
 
     def variant(self, nominated: tuple[str, ...]) -> tuple[str | None, ...]:
         """The values of the nominated fields in comparable form (RFC 9111 §4.1)."""

@@ -56,7 +56,9 @@ class Prepared:
     def __init__(self) -> None:
         self.admitted_by: object = None
         self.plain: Any = None
+        """The answer to a GET that says nothing, of a client of HTTP/1.1 that stays connected."""
         self.others: dict[Any, Any] | None = None
+        """The answers to some other requests."""
 
     @property
     def is_in_use(self) -> bool:
@@ -69,12 +71,19 @@ class Prepared:
         """It is no longer the only one of its key."""
         if self.plain is not None:
             self.plain.unlink()
+        if self.others is not None:
+            for one in self.others.values():
+                one.unlink()
 
     def clear(self) -> None:
         """It is no longer found under its key."""
         if self.plain is not None:
             self.plain.clear()
-        self.plain = self.others = None
+            self.plain = None
+        if self.others is not None:
+            for one in self.others.values():
+                one.clear()
+            self.others = None
 
 
 @dataclass(slots=True, eq=False)

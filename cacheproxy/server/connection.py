@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from typing import Any
 
 from aiohttp.web_protocol import RequestHandler
@@ -19,13 +18,12 @@ from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.ports import Affinity, Closable, Exchange, ExchangeRecord
-from cacheproxy.reasons import Reason
 from cacheproxy.server.answer_head import wants_keep_alive
 from cacheproxy.server.client_body import ClientBody
 from cacheproxy.server.direct import DirectReply
 from cacheproxy.server.failures import answer_to, kind_of
-from cacheproxy.server.hijack import carry, reach
-from cacheproxy.server.hot_path import Plain, Verdict
+from cacheproxy.server.hijack import connect
+from cacheproxy.server.hot_path import LAST, Plain, Verdict
 from cacheproxy.server.inlet import Inlet
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.replies import Began
@@ -46,7 +44,6 @@ class ClientConnection(RequestHandler):
         "_began",
         "_begun",
         "_body",
-        "_client",
         "_direct",
         "_final_sent",
         "_idle_again",
@@ -54,6 +51,7 @@ class ClientConnection(RequestHandler):
         "_services",
         "_verdict",
         "affinity",
+        "client",
         "inlet",
         "outlet",
     )
@@ -70,13 +68,14 @@ class ClientConnection(RequestHandler):
             None if services.ahead is None else services.ahead.memo,
             self._pause_transport_reading,
             self._resume_transport_reading,
+            self._begin_task,
             loop,
         )
         self.affinity = Affinity()
         self._idle_again: asyncio.Future[None] | None = None
         self._body: ClientBody | None = None
         self.outlet: Outlet
-        self._client = "-"
+        self.client = "-"
         self._answering = False
         self._final_sent = False
         self._is_tunnel = False
@@ -93,12 +92,20 @@ class ClientConnection(RequestHandler):
         options = self._services.options
         self.outlet = Outlet(transport, self._services.recorder, self._drain_helper, options.write_s)
         peer = transport.get_extra_info("peername")
-        self._client = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
-        super().connection_made(transport)
-        if self._manager is not None and len(self._manager.connections) > options.max_connections:
+        self.client = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
+        # As aiohttp's, but that the task begins once it has something to do, and the listener's sockets have the options.
+        self.transport = transport
+        assert self._manager is not None
+        self._manager.connection_made(self, transport)
+        if self._manager.open_connections > options.max_connections:  # type: ignore[attr-defined]
             transport.abort()
-        elif self._ahead is not None:
-            self._verdict = Verdict(self._client)
+            return
+        self.inlet.open()
+        if self._ahead is not None:
+            self._verdict = Verdict(self.client)
+
+    def _begin_task(self) -> None:
+        self._task_handler = self._loop.create_task(self.start())
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -108,9 +115,21 @@ class ClientConnection(RequestHandler):
             if plain is True:
                 inlet.idle_since = self._loop.time()
                 return
+            if plain == LAST:
+                self._end_soon()
+                return
             if plain is not False and self._begins_direct(plain, data, verdict):
                 return
-        inlet.feed(data)
+        if not inlet.is_dropping:
+            inlet.feed(data)
+        elif not inlet.drop(data):
+            self.force_close()
+
+    def _end_soon(self) -> None:
+        """The last answer is written. What the task does otherwise: it sleeps, or never began."""
+        self.inlet.drop(b"")
+        self.outlet.end()
+        self._services.lingering.add(self, self._loop)
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
         direct = self._services.direct
@@ -130,6 +149,8 @@ class ClientConnection(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it will: it may still be waiting for the answer."""
+        if self.inlet.is_dropping:
+            return False
         if not self._services.options.may_half_close:
             self.outlet.reset()
             return False
@@ -157,6 +178,8 @@ class ClientConnection(RequestHandler):
         if self._begun is not None:
             self._begun.close()
         self.affinity.close()
+        if self.inlet.is_dropping:
+            self._services.lingering.discard(self)
         self.inlet.close()
         super().connection_lost(exc)
 
@@ -196,9 +219,9 @@ class ClientConnection(RequestHandler):
                 if request is None or not await self._serve(request):
                     break
         except (ConnectionError, ClientGone) as reason:
-            log.debug("client %s: %s", self._client, reason)
+            log.debug("client %s: %s", self.client, reason)
         except Exception:
-            log.exception("the connection of %s", self._client)
+            log.exception("the connection of %s", self.client)
         finally:
             self.affinity.close()
             self.force_close()
@@ -218,7 +241,7 @@ class ClientConnection(RequestHandler):
             began, self._began = self._began, None
         if began is None:
             began = self._services.clock.wall(), self._services.clock.monotonic(), 0
-        record = ExchangeRecord(client=self._client, method=method, url=url)
+        record = ExchangeRecord(client=self.client, method=method, url=url)
         record.started_at, record.elapsed_s, record.client_bytes = began
         self.outlet.record = record
         self._final_sent = False
@@ -248,7 +271,7 @@ class ClientConnection(RequestHandler):
         may_go_on = False
         try:
             if request.method == "CONNECT":
-                await self._connect(request)
+                await connect(request, self, self._services)
             else:
                 may_go_on = await self._exchange(request, record)
         except (ConnectionError, ClientGone, asyncio.CancelledError):
@@ -270,7 +293,7 @@ class ClientConnection(RequestHandler):
                 head=request,
                 framing=framing,
                 body=self._body,
-                client=self._client,
+                client=self.client,
                 affinity=self.affinity,
                 record=record,
                 on_interim=self.send_interim if request.version >= (1, 1) else None,
@@ -321,29 +344,7 @@ class ClientConnection(RequestHandler):
         if self.transport is not None:
             await self.inlet.linger(self.transport)
 
-    # tunnels
-
-    async def _connect(self, request: RequestHead) -> None:
-        record = self.outlet.record
-        record.reason, record.tag = Reason.TUNNEL, "TCP_TUNNEL"
-        destination = await reach(request, self._client, self.outlet, self._services)
-        if destination is not None:
-            try:
-                await self._tunnel(destination, record)
-            finally:
-                destination.close()
-
-    async def _tunnel(self, destination: socket.socket, record: ExchangeRecord) -> None:
-        # Answers to earlier, pipelined requests go first.
-        await self.outlet.flushed()
-        own = self.outlet.socket
-        if own is None:
-            raise ConnectionResetError("the client has left")
+    def let_go(self) -> None:
+        """Leave the socket to a tunnel."""
         self._is_tunnel = True
-        # From here on the bytes are read and written on the descriptor itself.
         self._pause_transport_reading()
-        try:
-            await carry(own, destination, self.inlet.take_rest(), record, self._services)
-        finally:
-            if self.transport is not None:
-                self.transport.abort()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from typing import Protocol
 
 from cacheproxy.errors import CacheproxyError, ClientError, ClientGone
 from cacheproxy.http.dates import format_date
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.message import RequestHead
 from cacheproxy.ports import ExchangeRecord
+from cacheproxy.reasons import Reason
 from cacheproxy.server.failures import answer_to, kind_of
+from cacheproxy.server.inlet import Inlet
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.services import Services
 from cacheproxy.tunnel.relay import RelayCount, relay
@@ -19,7 +22,44 @@ from cacheproxy.tunnel.relay import RelayCount, relay
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-async def reach(request: RequestHead, client: str, outlet: Outlet, services: Services) -> socket.socket | None:
+class Hijacked(Protocol):
+    """The client's connection."""
+
+    inlet: Inlet
+    outlet: Outlet
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+
+    def let_go(self) -> None:
+        """Read no more: from here on somebody else reads and writes on the descriptor itself."""
+
+
+async def connect(request: RequestHead, connection: Hijacked, services: Services) -> None:
+    """CONNECT, to its end. Raises ConnectionResetError, ClientGone."""
+    outlet = connection.outlet
+    record = outlet.record
+    record.reason, record.tag = Reason.TUNNEL, "TCP_TUNNEL"
+    destination = await _reach(request, connection.client, outlet, services)
+    if destination is None:
+        return
+    try:
+        # Answers to earlier, pipelined requests go first.
+        await outlet.flushed()
+        own = outlet.socket
+        if own is None:
+            raise ConnectionResetError("the client has left")
+        connection.let_go()
+        try:
+            await _carry(own, destination, connection.inlet.take_rest(), record, services)
+        finally:
+            outlet.abort()
+    finally:
+        destination.close()
+
+
+async def _reach(request: RequestHead, client: str, outlet: Outlet, services: Services) -> socket.socket | None:
     """A connection to what CONNECT names; None where the client has been told why there is none."""
     try:
         if not request_framing(request).is_empty:
@@ -35,7 +75,7 @@ async def reach(request: RequestHead, client: str, outlet: Outlet, services: Ser
         return None
 
 
-async def carry(
+async def _carry(
     own: socket.socket, destination: socket.socket, early: bytes, record: ExchangeRecord, services: Services
 ) -> None:
     """Say 200 and relay until the end. `own` is the client's socket, whose transport must not read any more."""

@@ -95,7 +95,8 @@ class HopAhead:
             if learnt is None:
                 return False
             line, facts = learnt
-        return (line, facts, is_known, False) if facts.is_simple and HOP_FIELD not in facts.received else False
+        is_simple = facts.is_simple and not facts.says_close and not line.is_old
+        return (line, facts, is_known, False) if is_simple and HOP_FIELD not in facts.received else False
 
 
 class HopReply(DirectReply):

@@ -9,27 +9,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.cork import Cork
 from cacheproxy.http.codings import content_codings
 from cacheproxy.ports import BodySource, Candidate, Clock
 from cacheproxy.server.hot_ports import HotRecorder, HotStore
-from cacheproxy.server.outlet import Outlet
+from cacheproxy.server.outlet import WRITE_BUFFER_BYTES, Outlet
 from cacheproxy.server.parse_memo import LineFacts, ParseMemo
-from cacheproxy.server.prebuilt import Prebuilt, build, build_plain
+from cacheproxy.server.prebuilt import Prebuilt
+from cacheproxy.server.prepared import PreparedAnswers, which
 from cacheproxy.server.tally import Tally
 from cacheproxy.server.variants import choose_upgraded, choose_variant
 
 log = logging.getLogger("cacheproxy")
 
-_MAX_OTHERS = 4
+_CLOSE, _KEEP_ALIVE = "close", "keep-alive"
 
 Plain = tuple[LineFacts, FieldFacts, bool, bool]
 """Of a request that the hot path would answer if it could: line, fields, whether both came before, and whether it is
 known that nothing is stored.
 """
+
+
+LAST: Final = "last"
+"""Answered, and the connection ends with this answer."""
 
 
 class Verdict:
@@ -55,8 +60,8 @@ class Ahead(Protocol):
 
     memo: ParseMemo
 
-    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
-        """True: answered. False: for the task. Else what the direct path needs to know of the request, which is allowed."""
+    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool | Literal["last"]:
+        """True, `LAST`: answered. False: for the task. Else what the direct path needs to know of the request, which is allowed."""
 
 
 class HotPath:
@@ -72,12 +77,12 @@ class HotPath:
         self._in_force = store.in_force
         self._filling = store.filling
         self._wall = clock.wall
-        self._prepare = recorder.prepare
+        self._answers = PreparedAnswers(store, recorder.prepare)
         self.missed = recorder.missed
         self.tally = Tally(recorder.tallied, store.touch)
         self._cork = Cork()
 
-    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool:
+    def answer(self, data: bytes, verdict: Verdict, outlet: Outlet) -> Plain | bool | Literal["last"]:
         """Answer the one request that `data` is. False: it is for the ordinary path.
 
         What is plain, but not in memory, is given back for the direct path.
@@ -132,19 +137,22 @@ class HotPath:
             line, facts = learnt
         if not facts.is_simple:
             return False
+        says = _says(line, facts) if line.is_old or facts.says_close else ""
         found = in_memory = self._find(line.key)
         if not found:
             if not self._admits_miss(line, facts, verdict):
                 return False
             on_disk = () if self._is_absent(line.key) else self._store.find_on_disk(line.key)
             if not on_disk:
-                return line, facts, is_known, on_disk is not None
+                return False if says else (line, facts, is_known, on_disk is not None)
             found = on_disk
-        done = self.answer_from(found, line, facts, verdict, outlet, is_known=is_known)
+        done = self.answer_from(found, line, facts, verdict, outlet, is_known=is_known, says=says)
         if not done:
-            return False if done is not None else (line, facts, is_known, False)
+            return False if says or done is not None else (line, facts, is_known, False)
+        if says == _CLOSE:
+            return LAST
         if len(found) == 1 and facts.is_plain and line.is_get:
-            self._link(line, facts if is_known else None, found[0], is_from_memory=bool(in_memory))
+            self._link(line, facts if is_known else None, found[0], says, is_from_memory=bool(in_memory))
         return True
 
     def _answer_from_disk(
@@ -169,7 +177,13 @@ class HotPath:
         return True
 
     def _link(
-        self, line: LineFacts, facts: FieldFacts | None, candidate: Candidate, *, is_from_memory: bool
+        self,
+        line: LineFacts,
+        facts: FieldFacts | None,
+        candidate: Candidate,
+        says: str,
+        *,
+        is_from_memory: bool,
     ) -> None:
         stored, prepared = candidate.stored, candidate.prepared
         if candidate.tier == "disk" or not is_from_memory:
@@ -178,11 +192,13 @@ class HotPath:
                 # It has just come into memory with its body, or nothing of it has: nobody would cut the link.
                 return
             candidate = kept[0]
+        is_for_all = not stored.nominated and not says
+        ready = prepared.plain if not says else (prepared.others or {}).get(which(line, says=says))
         # Only what holds for as long as the answer: nothing that time or another host's codings change.
-        if not stored.asked_for and not (facts is None and stored.nominated):
-            line.ready = ready = prepared.plain
+        if ready is not None and not stored.asked_for and (facts is not None or is_for_all):
+            line.ready = ready
             body = candidate.body if ready.has_body else None
-            ready.link(facts, prepared.admitted_by, body, is_for_all=not stored.nominated)
+            ready.link(facts, prepared.admitted_by, body, is_for_all=is_for_all)
 
     def answer_from(
         self,
@@ -194,8 +210,12 @@ class HotPath:
         *,
         is_known: bool,
         elapsed_s: float = 0.0,
+        says: str = "",
     ) -> bool | None:
-        """Answer from one of the stored responses `found`, or return False; None where its body has to be waited for."""
+        """Answer from one of the stored responses `found`, or return False; None where its body has to be waited for.
+
+        `says` is what the answer has to say of the connection.
+        """
         candidate = found[0]
         stored = candidate.stored
         if len(found) != 1 or (stored.nominated and facts.variant(stored.nominated) != stored.variant):
@@ -217,7 +237,7 @@ class HotPath:
             if not self._store.admits_origin(line.origin):
                 return False
             prepared.admitted_by = rules
-        prebuilt = self._prebuilt(candidate, line, facts, now)
+        prebuilt = self._answers.of(candidate, line, facts, says, now)
         if (
             candidate.tier == "disk"
             and candidate.body.whole() is None
@@ -228,7 +248,7 @@ class HotPath:
                 return None
             candidate = Candidate(stored, body_now, candidate.tier, prepared)
             # Again: with its body it may have come into memory, apart from this.
-            prebuilt = self._prebuilt(candidate, line, facts, now)
+            prebuilt = self._answers.of(candidate, line, facts, says, now)
             elapsed_s = max(self._wall() - now, 0.0)
         if prebuilt is None or not (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now)):
             return False
@@ -237,18 +257,13 @@ class HotPath:
             return False
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
-        head = prebuilt.head
-        count = to.write_soon(head, body, self._cork) if isinstance(to, Outlet) else to.write_hot(head, body)
+        if says == _CLOSE and len(body) > WRITE_BUFFER_BYTES:
+            # Who does not read it is for somebody who waits.
+            return False
+        head, outlet = prebuilt.head, to if says != _CLOSE and isinstance(to, Outlet) else None
+        count = to.write_hot(head, body) if outlet is None else outlet.write_soon(head, body, self._cork)
         self.tally.add(prebuilt, stored, (prebuilt.note, verdict.client, now, count, elapsed_s))
         return True
-
-    def _build(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
-        store, prepare = self._store, self._prepare
-        if line.is_get and facts.conditions is None:
-            plain = build_plain(store, prepare, candidate, now)
-            if plain is not None:
-                return plain
-        return build(store, prepare, candidate, line.head.with_fields(facts.fields), now)
 
     def _admits_miss(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         rules = self._in_force.access
@@ -280,39 +295,14 @@ class HotPath:
             return self._store.is_fresh(candidate, facts.asked, now)
         return prebuilt.has_body and (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now))
 
-    def _prebuilt(
-        self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float
-    ) -> Prebuilt | None:
-        if not facts.is_plain or not line.is_get:
-            return self._other(candidate, line, facts, now)
-        prepared = candidate.prepared
-        prebuilt: Prebuilt | None = prepared.plain
-        if prebuilt is None:
-            prepared.plain = prebuilt = self._build(candidate, line, facts, now)
-        return prebuilt
 
-    def _other(self, candidate: Candidate, line: LineFacts, facts: FieldFacts, now: float) -> Prebuilt | None:
-        """Directives, conditions, ranges, HEAD."""
-        if not self._store.is_fresh(candidate, facts.asked, now):
-            return None
-        prepared = candidate.prepared
-        if facts.conditions is None and line.is_get:
-            if prepared.plain is None:
-                prepared.plain = self._build(candidate, line, facts, now)
-            plain: Prebuilt | None = prepared.plain
-            return plain
-        others = prepared.others
-        if others is None:
-            others = prepared.others = {}
-        which = (line.is_get, facts.conditions)
-        prebuilt: Prebuilt | None = others.get(which)
-        if prebuilt is None:
-            prebuilt = self._build(candidate, line, facts, now)
-            if prebuilt is not None:
-                if len(others) >= _MAX_OTHERS:
-                    others.clear()
-                others[which] = prebuilt
-        return prebuilt
+def _says(line: LineFacts, facts: FieldFacts) -> str:
+    """What the answer says of the connection: whether it goes on as the request wants it (RFC 9112 §9.3)."""
+    if facts.says_close:
+        return _CLOSE
+    if line.is_old:
+        return _KEEP_ALIVE if facts.says_keep_alive else _CLOSE
+    return ""
 
 
 def _at_once(body: BodySource) -> BodySource | None:

@@ -9,13 +9,12 @@ from cacheproxy.errors import ClientError
 from cacheproxy.http.framing import Framing
 from cacheproxy.http.message import RequestHead
 from cacheproxy.server.client_body import ClientBody
+from cacheproxy.server.lingering import LINGER_BYTES, LINGER_S
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.server.parse_memo import ParseMemo
 from cacheproxy.server.request_reader import RequestReader
 
 READ_AHEAD_BYTES = 128 * 1024
-_LINGER_BYTES = 1024 * 1024
-_LINGER_S = 2.0
 
 
 class Inlet:
@@ -27,13 +26,16 @@ class Inlet:
         memo: ParseMemo | None,
         pause: Callable[[], None],
         resume: Callable[[], None],
+        begin: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        """`begin` starts the connection's task, once there is something for it to do."""
         self._options = options
         self._reader = RequestReader(options.limits, memo)
         self._unread = self._reader.buffer
         self._pause = pause
         self._resume = resume
+        self._begin: Callable[[], None] | None = begin
         # Asking for the running loop is a system call each time (getpid, before Python 3.12).
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
@@ -47,6 +49,8 @@ class Inlet:
         self.idle_since = 0.0
         # A request that came whole is being answered without the connection's task: it must not wake.
         self._is_held = False
+        # What still comes after the last answer, once that is sent.
+        self._dropped: int | None = None
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -69,10 +73,19 @@ class Inlet:
             self._pause()
         self.wake()
 
+    def open(self) -> None:
+        """The client has connected, and may send a request."""
+        self.is_idle = True
+        self._wait_idle()
+
     def end(self) -> None:
         """The client has sent all that it will."""
         self.has_eof = True
-        self.wake()
+        if self._begin is None or self._unread:
+            self.wake()
+        else:
+            # There never was anything for the task to do.
+            self.is_idle = False
 
     def stop(self) -> None:
         """Take no further request."""
@@ -82,7 +95,12 @@ class Inlet:
     def wake(self) -> None:
         """Let whoever waits look again."""
         self.is_idle = False
-        if self._waiter is not None and not self._is_held and not self._waiter.done():
+        if self._is_held:
+            return
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            begin()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def hold(self) -> None:
@@ -181,6 +199,7 @@ class Inlet:
 
     def close(self) -> None:
         """The connection is gone."""
+        self._begin = None
         self.end()
         if self._timer is not None:
             self._timer.cancel()
@@ -194,14 +213,25 @@ class Inlet:
         """Everything unread, for a tunnel."""
         return self._reader.take_rest()
 
+    @property
+    def is_dropping(self) -> bool:
+        """Whether the last answer is sent: what still comes is for `drop`."""
+        return self._dropped is not None
+
+    def drop(self, data: bytes) -> bool:
+        """Take no further request, and drop what comes; False where that is too much."""
+        self.is_idle = False
+        self._dropped = (self._dropped or 0) + len(data)
+        return self._dropped <= LINGER_BYTES
+
     async def linger(self, transport: asyncio.Transport) -> None:
         """Close so that the last answer is not lost to a reset: end our side, drop what still comes."""
         dropped = 0
         try:
             if not self.has_eof and transport.can_write_eof():
                 transport.write_eof()
-            async with asyncio.timeout(_LINGER_S):
-                while dropped < _LINGER_BYTES:
+            async with asyncio.timeout(LINGER_S):
+                while dropped < LINGER_BYTES:
                     dropped += len(self._reader.take_rest())
                     if not await self.more():
                         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from cacheproxy.errors import StartError
 from cacheproxy.server.connection import ClientConnection
@@ -20,6 +22,18 @@ class ConnectionServer(web.Server):
     def __init__(self, services: Services) -> None:
         super().__init__(_never, handler_cancellation=True)
         self._services = services
+        self.open_connections = 0
+        """Client connections open now."""
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """A client has connected."""
+        self.open_connections += 1
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection is gone."""
+        self.open_connections -= 1
+        super().connection_lost(handler, exc)
 
     def __call__(self) -> ClientConnection:
         """A protocol for a new connection."""
@@ -78,6 +92,8 @@ class Listener:
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=drain_s)
         await self._runner.setup()
         for sock in sockets:
+            # Accepted ones inherit it.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await web.SockSite(self._runner, sock, backlog=accept_at_once).start()
             if accept_at_once != _BACKLOG:
                 # asyncio has one number for both; the queue keeps its length.
@@ -86,7 +102,7 @@ class Listener:
     @property
     def connections(self) -> int:
         """Client connections open now."""
-        return len(self._server.connections)
+        return self._server.open_connections
 
     async def close(self) -> None:
         """Stop accepting, let exchanges finish within the drain time, close."""

@@ -221,6 +221,19 @@ class Outlet:
         elif self._transport is not None:
             self._transport.close()
 
+    def end(self) -> None:
+        """Say that nothing more will come, behind what is written."""
+        if self._transport is not None and self._transport.can_write_eof():
+            try:
+                self._transport.write_eof()
+            except OSError as error:
+                log.debug("no end: %s", error)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def reset(self) -> None:
         """Close at once, with a reset."""
         self.is_broken = True

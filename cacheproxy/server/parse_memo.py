@@ -46,9 +46,9 @@ V = TypeVar("V")
 
 
 class LineFacts:
-    """A request line `GET|HEAD absolute-form HTTP/1.1`: its head, which has no fields, and the cache key."""
+    """A request line `GET|HEAD absolute-form HTTP/1.1|1.0`: its head, which has no fields, and the cache key."""
 
-    __slots__ = ("admitted_by", "head", "is_get", "key", "origin", "ready", "route")
+    __slots__ = ("admitted_by", "head", "is_get", "is_old", "key", "origin", "ready", "route")
 
     def __init__(self, head: RequestHead) -> None:
         assert head.target is not None
@@ -56,6 +56,8 @@ class LineFacts:
         self.key = cache_key(head.target)
         self.origin: Origin = head.target.origin
         self.is_get = head.method == "GET"
+        self.is_old = head.version < (1, 1)
+        """Whether it is of HTTP/1.0: the connection persists only if the fields say so."""
         self.admitted_by: object = None
         """The rules that let requests go to this origin."""
         self.ready: Prebuilt | None = None
@@ -214,7 +216,7 @@ class ParseMemo:
                 return None
         method, target, version = parse_request_line(line, self._limits)
         head = with_target(RequestHead(method, target, min(version, (1, 1)), _NO_FIELDS))
-        if method not in _METHODS or head.version != (1, 1) or head.target is None:
+        if method not in _METHODS or head.version < (1, 0) or head.target is None:
             return None
         return LineFacts(head)
 

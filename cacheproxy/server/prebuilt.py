@@ -13,7 +13,7 @@ from cacheproxy.caching.reuse import remaining_lifetime
 from cacheproxy.http.message import RequestHead
 from cacheproxy.http.ranges import parse_content_range
 from cacheproxy.ports import Answer, BodySource, Candidate, ExchangeRecord
-from cacheproxy.server.answer_head import wire_head
+from cacheproxy.server.answer_head import wants_keep_alive, wire_head
 from cacheproxy.server.hot_ports import HotStore
 
 _AGE = re.compile(rb"\r\nage: ([0-9]+)(?=\r\n)", re.IGNORECASE)
@@ -117,15 +117,20 @@ def build(
     prepare: Callable[[ExchangeRecord], Any],
     candidate: Candidate,
     request: RequestHead,
+    received: RequestHead,
     now: float,
 ) -> Prebuilt | None:
-    """The answer of `store` to a request; None where it cannot be given again."""
+    """The answer of `store` to a request, which was `received` with what it says of the connection.
+
+    None where it cannot be given again.
+    """
     done = store.answer(candidate, request, now)
     if done is None:
         return None
     answer, record = done
-    head = wire_head(answer, request, may_keep_alive=True)
-    if not head.keep_alive or head.chunked:
+    goes_on = wants_keep_alive(received)
+    head = wire_head(answer, received, may_keep_alive=goes_on)
+    if head.chunked or head.keep_alive is not goes_on:
         return None
     # The body is the entry's own: a copy would be memory that nobody counts.
     part = None
@@ -140,14 +145,19 @@ def build(
 
 
 def build_plain(
-    store: HotStore, prepare: Callable[[ExchangeRecord], Any], candidate: Candidate, now: float
+    store: HotStore, prepare: Callable[[ExchangeRecord], Any], candidate: Candidate, says: str, now: float
 ) -> Prebuilt | None:
-    """`build` for a GET that says nothing, whose client stays connected; None where `build` may still do it."""
+    """`build` for a GET that says nothing; None where `build` may still do it.
+
+    `says` is what the answer says of the connection, if anything.
+    """
     done = store.plain_head(candidate, now)
     if done is None:
         return None
-    pieces, record = done
-    return Prebuilt(pieces, True, None, candidate.stored, prepare(record))
+    (before, between, after), record = done
+    if says:
+        after = b"%b\r\nConnection: %b\r\n\r\n" % (after[: -len(b"\r\n\r\n")], says.encode("ascii"))
+    return Prebuilt((before, between, after), True, None, candidate.stored, prepare(record))
 
 
 def _cut(head: bytes) -> Pieces | None:

@@ -86,7 +86,7 @@ class TieredStore:
             memory.put(Candidate(stored, body, "memory"))
         elif (
             candidate.tier == "disk"
-            and not any([one.stored.entry_id == stored.entry_id for one in memory.find(stored.key)])
+            and not any(one.stored.entry_id == stored.entry_id for one in memory.find(stored.key))
             and disk.promotion.is_head_worth(stored.entry_id)
         ):
             memory.put(Candidate(stored, disk.body_of(stored), "disk", candidate.prepared))

@@ -114,6 +114,14 @@ def requests(draw: st.DrawFn, port: int) -> bytes:
     method, version, end = "GET" if draw(st.integers(0, 4)) else "HEAD", "HTTP/1.1", "\r\n"
     authority = f"127.0.0.1:{port}"
     target = f"http://{authority}{path}"
+    if draw(st.integers(0, 6)) == 0:
+        # RFC 9112 §9.3: whether the connection goes on is said in another way.
+        version = draw(st.sampled_from(["HTTP/1.0", "HTTP/1.0", "HTTP/1.1"]))
+        fields += draw(
+            st.sampled_from(
+                [["Connection: keep-alive"], ["Proxy-Connection: Keep-Alive"], [], ["Connection: close"]]
+            )
+        )
     if is_odd:
         fields += draw(st.lists(st.sampled_from(HINDRANCES + CONDITIONS), max_size=2))
         method = draw(

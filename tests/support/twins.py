@@ -126,6 +126,8 @@ class Twin:
         while len(self.app.engine.flights) or not (
             wire.is_over
             or conn._drain_waiter is not None
+            or conn.inlet.is_dropping
+            or (conn._direct is None and conn.inlet.is_idle and not conn.inlet._unread)
             or (conn._direct is None and conn.inlet._waiter is not None and not conn.inlet._waiter.done())
         ):
             await asyncio.sleep(0)
@@ -164,10 +166,13 @@ class Twin:
         assert hot is not None
         for line in (*hot.memo.lines.young.values(), *hot.memo.lines.old.values()):
             ready, found = line.ready, memory.find(line.key)
-            if ready is not None and (len(found) != 1 or found[0].prepared.plain is not ready):
+            if ready is None:
+                continue
+            prepared = [[one.prepared.plain, *(one.prepared.others or {}).values()] for one in found]
+            if len(found) != 1 or ready not in prepared[0]:
                 assert (ready.body, ready.on_disk, ready.facts) == (b"", None, None)
                 assert (ready.rules, ready.is_for_all) == (None, False)
-                if ready not in [one.prepared.plain for one in found]:
+                if ready not in chain(*prepared):
                     assert (ready.head, ready.stored, ready.note) == (b"", None, None)
 
     def counted(self) -> dict[str, object]:
