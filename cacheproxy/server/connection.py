@@ -116,20 +116,20 @@ class ClientConnection(RequestHandler):
                 inlet.idle_since = self._loop.time()
                 return
             if plain == LAST:
-                self._end_soon()
+                self.end_soon()
                 return
             if plain is not False and self._begins_direct(plain, data, verdict):
                 return
-        if not inlet.is_dropping:
-            inlet.feed(data)
-        elif not inlet.drop(data):
-            self.force_close()
+        inlet.feed(data)
 
-    def _end_soon(self) -> None:
-        """The last answer is written. What the task does otherwise: it sleeps, or never began."""
-        self.inlet.drop(b"")
-        self.outlet.end()
-        self._services.lingering.add(self, self._loop)
+    def end_soon(self) -> None:
+        """The last answer is written: take no further request, and let the client close, within bounds."""
+        self.inlet.drop()
+        if self.inlet.has_eof:
+            self.force_close()
+        elif self.outlet.is_open:
+            self.outlet.end()
+            self._services.lingering.add(self, self._loop)
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
         direct = self._services.direct
@@ -224,7 +224,8 @@ class ClientConnection(RequestHandler):
             log.exception("the connection of %s", self.client)
         finally:
             self.affinity.close()
-            self.force_close()
+            if not self.inlet.is_dropping:
+                self.force_close()
 
     async def _refuse(self, error: ClientError) -> None:
         """Answer a request that could not be parsed."""
@@ -233,7 +234,7 @@ class ClientConnection(RequestHandler):
             await self._answer_error(error, None)
         finally:
             self.finish()
-        await self._linger()
+        self.end_soon()
 
     def begin(self, method: str, url: str, began: Began | None = None) -> ExchangeRecord:
         """An exchange begins, or has `began`: what the log and the counters will say of it."""
@@ -280,7 +281,7 @@ class ClientConnection(RequestHandler):
         finally:
             self.finish()
         if not may_go_on and not self._is_tunnel and not self.outlet.is_broken:
-            await self._linger()
+            self.end_soon()
         return may_go_on and not self.inlet.is_finished
 
     async def _exchange(self, request: RequestHead, record: ExchangeRecord) -> bool:
@@ -339,10 +340,6 @@ class ClientConnection(RequestHandler):
         if self.outlet.is_open and not self._final_sent and not self.outlet.is_paused:
             fields = end_to_end(head.fields).without(("content-length",))
             self.outlet.write(head.with_fields(fields).wire())
-
-    async def _linger(self) -> None:
-        if self.transport is not None:
-            await self.inlet.linger(self.transport)
 
     def let_go(self) -> None:
         """Leave the socket to a tunnel."""

@@ -15,7 +15,7 @@ from cacheproxy.ports import Affinity, Answer, Candidate, Closable, ExchangeReco
 from cacheproxy.ports.direct import DirectExchange
 from cacheproxy.reasons import Reason
 from cacheproxy.server.answer_head import WireHead, framed_head
-from cacheproxy.server.hot_path import Plain, Verdict
+from cacheproxy.server.hot_path import CLOSE, Plain, Verdict, said_of_connection
 from cacheproxy.server.replies import Client, Replies
 
 log = logging.getLogger("cacheproxy")
@@ -30,11 +30,13 @@ class DirectReply:
         "_exchange",
         "_framed",
         "_is_ended",
+        "_is_last",
         "_miss",
         "_owed",
         "_plain",
         "_record",
         "_replies",
+        "_says",
         "_since",
         "_started_at",
         "_timer",
@@ -61,6 +63,10 @@ class DirectReply:
         self._exchange: DirectExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
+        line, facts = plain[0], plain[1]
+        # What the answer has to say of the connection.
+        self._says = said_of_connection(line, facts) if line.is_old or facts.says_close else ""
+        self._is_last = self._says == CLOSE
         self._owed: int | None = None
         self.has_begun = False
         """Whether something of the answer has been written."""
@@ -102,12 +108,20 @@ class DirectReply:
     def from_store(self, found: Sequence[Candidate]) -> bool:
         """Answer from what was found on disk, as for a memory hit."""
         line, facts, is_known, _ = self._plain
-        replies = self._replies
-        elapsed_s = replies.clock.monotonic() - self._since
-        hot = replies.hot
+        elapsed_s = self._replies.clock.monotonic() - self._since
+        hot = self._replies.hot
         if hot is not None and not self._to.outlet.is_paused:
             self.has_begun = bool(
-                hot.answer_from(found, line, facts, self._verdict, self, is_known=is_known, elapsed_s=elapsed_s)
+                hot.answer_from(
+                    found,
+                    line,
+                    facts,
+                    self._verdict,
+                    self,
+                    is_known=is_known,
+                    elapsed_s=elapsed_s,
+                    says=self._says,
+                )
             )
         return self.has_begun
 
@@ -150,7 +164,8 @@ class DirectReply:
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx head."""
         self.record()
-        self._to.send_interim(head)
+        if not self._plain[0].is_old:
+            self._to.send_interim(head)
 
     @property
     def takes_plain(self) -> bool:
@@ -159,7 +174,7 @@ class DirectReply:
             self._record is None
             and self._replies.hot is not None
             and self._to.inlet.may_go_on
-            and self._plain[0].head.version == (1, 1)
+            and not self._says
         )
 
     def pass_on(self, answer: bytes, facts: ResponseFacts, hierarchy: str) -> None:
@@ -195,17 +210,18 @@ class DirectReply:
         to, content = self._to, answer.content
         if answer.must_close:
             to.inlet.stop()
-        keep = to.inlet.may_go_on
+        keep = to.inlet.may_go_on and not self._is_last
         head = framed_head(answer.head, len(content), self._plain[0].head, may_keep_alive=keep)
+        self._is_last = not head.keep_alive
         self._describe(answer.head)
         self.has_begun = True
         to.outlet.count(self._send_soon(head.data + content if head.has_body else head.data))
 
     def open(self, head: ResponseHead, length: int | None) -> None:
         """The answer's head."""
-        # What the client says of its connection allowed the direct path.
-        keep = self._to.inlet.may_go_on
+        keep = self._to.inlet.may_go_on and not self._is_last
         self._framed = framed = framed_head(head, length, self._plain[0].head, may_keep_alive=keep)
+        self._is_last = not framed.keep_alive
         self._describe(head)
         self.has_begun = True
         self._to.outlet.write(framed.data)
@@ -268,7 +284,10 @@ class DirectReply:
             self._to.ended()
         else:
             self._to.finish()
-        self._to.inlet.release()
+        if self._is_last:
+            self._to.end_soon()
+        else:
+            self._to.inlet.release()
 
     def _close(self) -> None:
         self.is_over = True

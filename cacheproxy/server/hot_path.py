@@ -25,7 +25,7 @@ from cacheproxy.server.variants import choose_upgraded, choose_variant
 
 log = logging.getLogger("cacheproxy")
 
-_CLOSE, _KEEP_ALIVE = "close", "keep-alive"
+CLOSE, _KEEP_ALIVE = "close", "keep-alive"
 
 Plain = tuple[LineFacts, FieldFacts, bool, bool]
 """Of a request that the hot path would answer if it could: line, fields, whether both came before, and whether it is
@@ -135,21 +135,25 @@ class HotPath:
             if learnt is None:
                 return False
             line, facts = learnt
-        if not facts.is_simple:
-            return False
-        says = _says(line, facts) if line.is_old or facts.says_close else ""
+        return self._answer(line, facts, verdict, outlet, is_known=is_known) if facts.is_simple else False
+
+    def _answer(
+        self, line: LineFacts, facts: FieldFacts, verdict: Verdict, outlet: Outlet, *, is_known: bool
+    ) -> Plain | bool | Literal["last"]:
+        """As `answer`, from memory or disk."""
+        says = said_of_connection(line, facts) if line.is_old or facts.says_close else ""
         found = in_memory = self._find(line.key)
         if not found:
             if not self._admits_miss(line, facts, verdict):
                 return False
             on_disk = () if self._is_absent(line.key) else self._store.find_on_disk(line.key)
             if not on_disk:
-                return False if says else (line, facts, is_known, on_disk is not None)
+                return line, facts, is_known, on_disk is not None
             found = on_disk
         done = self.answer_from(found, line, facts, verdict, outlet, is_known=is_known, says=says)
         if not done:
-            return False if says or done is not None else (line, facts, is_known, False)
-        if says == _CLOSE:
+            return False if done is not None else (line, facts, is_known, False)
+        if says == CLOSE:
             return LAST
         if len(found) == 1 and facts.is_plain and line.is_get:
             self._link(line, facts if is_known else None, found[0], says, is_from_memory=bool(in_memory))
@@ -257,10 +261,10 @@ class HotPath:
             return False
         if prebuilt.part is not None:
             body = body[prebuilt.part[0] : prebuilt.part[1]]
-        if says == _CLOSE and len(body) > WRITE_BUFFER_BYTES:
+        if says == CLOSE and len(body) > WRITE_BUFFER_BYTES:
             # Who does not read it is for somebody who waits.
             return False
-        head, outlet = prebuilt.head, to if says != _CLOSE and isinstance(to, Outlet) else None
+        head, outlet = prebuilt.head, to if says != CLOSE and isinstance(to, Outlet) else None
         count = to.write_hot(head, body) if outlet is None else outlet.write_soon(head, body, self._cork)
         self.tally.add(prebuilt, stored, (prebuilt.note, verdict.client, now, count, elapsed_s))
         return True
@@ -296,12 +300,12 @@ class HotPath:
         return prebuilt.has_body and (prebuilt.begin <= now < prebuilt.end or prebuilt.renew(now))
 
 
-def _says(line: LineFacts, facts: FieldFacts) -> str:
-    """What the answer says of the connection: whether it goes on as the request wants it (RFC 9112 §9.3)."""
+def said_of_connection(line: LineFacts, facts: FieldFacts) -> str:
+    """What the answer to a request has to say of the connection, if anything (RFC 9112 §9.3)."""
     if facts.says_close:
-        return _CLOSE
+        return CLOSE
     if line.is_old:
-        return _KEEP_ALIVE if facts.says_keep_alive else _CLOSE
+        return _KEEP_ALIVE if facts.says_keep_alive else CLOSE
     return ""
 
 

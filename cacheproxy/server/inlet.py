@@ -9,7 +9,7 @@ from cacheproxy.errors import ClientError
 from cacheproxy.http.framing import Framing
 from cacheproxy.http.message import RequestHead
 from cacheproxy.server.client_body import ClientBody
-from cacheproxy.server.lingering import LINGER_BYTES, LINGER_S
+from cacheproxy.server.lingering import LINGER_BYTES
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.server.parse_memo import ParseMemo
 from cacheproxy.server.request_reader import RequestReader
@@ -49,8 +49,9 @@ class Inlet:
         self.idle_since = 0.0
         # A request that came whole is being answered without the connection's task: it must not wake.
         self._is_held = False
-        # What still comes after the last answer, once that is sent.
-        self._dropped: int | None = None
+        self.is_dropping = False
+        """Whether the last answer is sent: what still comes is for nobody."""
+        self._dropped = 0
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -67,11 +68,15 @@ class Inlet:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
-        self._reader.feed(data)
-        if len(self._reader) > READ_AHEAD_BYTES and not self._is_paused:
+        if self.is_dropping:
+            self._dropped += len(data)
+        else:
+            self._reader.feed(data)
+        if (len(self._reader) > READ_AHEAD_BYTES or self._dropped > LINGER_BYTES) and not self._is_paused:
             self._is_paused = True
             self._pause()
-        self.wake()
+        if not self.is_dropping:
+            self.wake()
 
     def open(self) -> None:
         """The client has connected, and may send a request."""
@@ -213,27 +218,9 @@ class Inlet:
         """Everything unread, for a tunnel."""
         return self._reader.take_rest()
 
-    @property
-    def is_dropping(self) -> bool:
-        """Whether the last answer is sent: what still comes is for `drop`."""
-        return self._dropped is not None
-
-    def drop(self, data: bytes) -> bool:
-        """Take no further request, and drop what comes; False where that is too much."""
+    def drop(self) -> None:
+        """Take no further request, and drop what comes, within bounds: whoever lingers sets an end to it."""
         self.is_idle = False
-        self._dropped = (self._dropped or 0) + len(data)
-        return self._dropped <= LINGER_BYTES
-
-    async def linger(self, transport: asyncio.Transport) -> None:
-        """Close so that the last answer is not lost to a reset: end our side, drop what still comes."""
-        dropped = 0
-        try:
-            if not self.has_eof and transport.can_write_eof():
-                transport.write_eof()
-            async with asyncio.timeout(LINGER_S):
-                while dropped < LINGER_BYTES:
-                    dropped += len(self._reader.take_rest())
-                    if not await self.more():
-                        return
-        except (TimeoutError, OSError):
-            return
+        self.is_dropping = True
+        self._reader.take_rest()
+        self._resume_if_room()

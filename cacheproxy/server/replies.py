@@ -32,6 +32,9 @@ class Client(Protocol):
     def ended(self) -> None:
         """It has ended, and is counted."""
 
+    def end_soon(self) -> None:
+        """The last answer is written: take no further request."""
+
     def send_interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx head."""
 

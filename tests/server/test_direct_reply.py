@@ -6,10 +6,16 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.response_facts import facts_of
+from cacheproxy.http.head import split_plain_fields
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
+from cacheproxy.http.uri import parse_absolute
 from cacheproxy.ports import Answer
 from cacheproxy.server.direct import DirectReply
+from cacheproxy.server.parse_memo import LineFacts
 from cacheproxy.server.replies import Replies
 
 ANSWER = Answer(ResponseHead(200, "OK", Fields([("Content-Length", "2")])), content=b"hi")
@@ -25,7 +31,12 @@ class Stub:
             may_go_on=True, hold=lambda: None, release=lambda: self.events.append("released")
         )
         self.outlet = SimpleNamespace(
-            is_paused=is_paused, count=lambda data: None, count_hot=len, write_counted=self.write
+            is_paused=is_paused,
+            count=lambda data: None,
+            count_hot=len,
+            write_counted=self.write,
+            write=lambda data: self.write(bytes(data)),
+            midway=lambda is_midway: None,
         )
 
     def write(self, data: bytes) -> None:
@@ -41,11 +52,19 @@ class Stub:
     def ended(self) -> None:
         self.events.append("ended")
 
+    def end_soon(self) -> None:
+        self.events.append("ends")
 
-def reply_to(stub: Stub, hot: Any = None) -> DirectReply:
+    def send_interim(self, head: ResponseHead) -> None:
+        self.events.append(f"interim {head.status}")
+
+
+def reply_to(
+    stub: Stub, hot: Any = None, version: tuple[int, int] = (1, 1), fields: bytes = b"Host: h\r\n\r\n"
+) -> DirectReply:
     clock = SimpleNamespace(wall=lambda: 0.0, monotonic=lambda: 0.0)
-    line = SimpleNamespace(head=RequestHead("GET", "http://h/", (1, 1), Fields()), key="http://h/")
-    plain: Any = (line, None, True)
+    line = LineFacts(RequestHead("GET", "http://h/", version, Fields(), parse_absolute("http://h/")))
+    plain = line, FieldFacts(fields, split_plain_fields(fields[:-2].decode())), True, False
     replies = Replies(hot, None, clock, 5.0)  # type: ignore[arg-type]
     return DirectReply(replies, stub, plain, b"", SimpleNamespace(client="c"))  # type: ignore[arg-type]
 
@@ -62,6 +81,43 @@ async def test_a_client_that_catches_up_before_the_answer_is_sent_gets_it() -> N
     assert (stub.events, reply.is_over) == ([], False)
     await asyncio.sleep(0)
     assert stub.events == [SENT, "finished", "released"]
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "said", "end"),
+    [
+        ((1, 1), b"Host: h\r\nConnection: close\r\n\r\n", "Connection: close\r\n", "ends"),
+        ((1, 0), b"Host: h\r\n\r\n", "Connection: close\r\n", "ends"),
+        ((1, 0), b"Host: h\r\nConnection: keep-alive\r\n\r\n", "Connection: keep-alive\r\n", "released"),
+    ],
+)
+async def test_what_the_request_says_of_its_connection(
+    version: tuple[int, int], fields: bytes, said: str, end: str
+) -> None:
+    stub = Stub(is_paused=False)
+    reply = reply_to(stub, Hot(), version, fields)
+    reply.interim(ResponseHead(103, "Early Hints", Fields()))
+    reply.answer(ANSWER)
+    await asyncio.sleep(0)
+    interim = ["interim 103"] if version == (1, 1) else []
+    assert stub.events == [*interim, SENT.replace("\r\n\r\n", f"\r\n{said}\r\n"), "finished", end]
+
+
+@pytest.mark.parametrize(
+    ("version", "sent", "end"),
+    [
+        ((1, 1), ["Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n", "0\r\n\r\n"], "released"),
+        # RFC 9112 §6.3: to HTTP/1.0 only the end of the connection says where such a body ends.
+        ((1, 0), ["Connection: close\r\n", "hi"], "ends"),
+    ],
+)
+async def test_a_body_of_unknown_length(version: tuple[int, int], sent: list[str], end: str) -> None:
+    stub = Stub(is_paused=False)
+    reply = reply_to(stub, None, version, b"Host: h\r\nConnection: keep-alive\r\n\r\n")
+    reply.open(ResponseHead(200, "OK", Fields()), None)
+    reply.piece(b"hi")
+    reply.end()
+    assert stub.events == [f"HTTP/1.1 200 OK\r\n{sent[0]}\r\n", *sent[1:], "finished", end]
 
 
 async def test_a_client_that_is_behind_once_the_answer_is_sent_is_waited_for() -> None:
