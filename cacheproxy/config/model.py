@@ -124,7 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
         "cache.disk_heads",
         Kind.SIZE,
         32 * _MIB,
-        "memory for the heads of responses on disk that were read once, about 5 KiB each",
+        "memory for the heads of responses on disk, about 5 KiB each",
     ),
     Setting("cache.disk", Kind.SIZE, 10 * _GIB, "largest size of the cache file; 0 turns the disk tier off"),
     Setting("cache.max_object", Kind.SIZE, 0, "largest body that is stored; 0: a quarter of cache.disk"),
