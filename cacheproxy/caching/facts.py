@@ -47,6 +47,7 @@ class FieldFacts:
         "is_plain",
         "is_simple",
         "prepared",
+        "prepared_old",
         "raw",
         "says_close",
     )
@@ -75,6 +76,8 @@ class FieldFacts:
         """
         self.prepared: Any = None
         """What the engine keeps of what these fields become on their way to an origin."""
+        self.prepared_old: Any = None
+        """The same of an HTTP/1.0 client's."""
         self._variants: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
         self._upgraded: dict[tuple[str, ...], tuple[str | None, ...]] | None = None
         self._reads: dict[tuple[str, ...], bool] | None = None

@@ -19,6 +19,7 @@ from cacheproxy.engine.nobody import Nobody
 from cacheproxy.engine.outbound import Outbound
 from cacheproxy.engine.outcome import Failed, FlightOutcome, Plan, Private, Restart, task_name
 from cacheproxy.errors import CacheproxyError, StaleConnection
+from cacheproxy.http.codings import content_codings
 from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Affinity, Answer, Candidate, Closable, UpstreamRequest
 from cacheproxy.ports.direct import DirectUpstream, FollowedResponse, Line, Reply
@@ -158,7 +159,7 @@ class DirectExchange:
         self._pending = path.upstream.begin(route.origin, route.limits, wire, self, self._affinity)
         if self._pending is None:
             return False
-        self._flight = path.flights.announce(self._key)
+        self._flight = path.flights.announce(self._key, shareable=self._outbound.is_shareable)
         return True
 
     def interim(self, head: ResponseHead) -> None:
@@ -190,7 +191,7 @@ class DirectExchange:
         path, outbound, flight = self._path, self._outbound, self._flight
         assert flight is not None
         facts = response.facts
-        is_coded = facts.is_coded and bool(outbound.asked_for)
+        is_coded = facts.is_coded and bool(outbound.asked_for) and not self._is_read(response.head)
         if facts.refusal is not None and not is_coded and not response.is_private_connection:
             # The commonest end, before anything is worked out.
             self._pass_on(response, facts.refusal)
@@ -214,6 +215,11 @@ class DirectExchange:
             self._reply.answer(path.forwarder.filling_answer(filling, Reason.URI_MISS))
         else:
             self._reply.ordinary(Begun(path.flights, flight, plan, response, verdict))
+
+    def _is_read(self, head: ResponseHead) -> bool:
+        """Whether the client reads the codings, which were asked for in its stead as well."""
+        codings = content_codings(head.fields)
+        return codings is not None and self._facts.reads(codings)
 
     def _again(self) -> UpstreamRequest:
         request: UpstreamRequest = self._line.route.request(self._outbound, self._affinity)

@@ -13,6 +13,8 @@ from cacheproxy.engine.outbound import Outbound, Route, prepare
 from cacheproxy.ports import Affinity
 from cacheproxy.ports.direct import DirectUpstream, Line, Reply
 
+_CURRENT = (1, 1)
+
 
 class DirectPath(DirectParts):
     """One for all connections. Who fetches what this worker does not own (`owns`) is asked through `hops`."""
@@ -37,7 +39,10 @@ class DirectPath(DirectParts):
         `is_absent`: nor is there anything to find, as far as this worker owns it. None where it is for the ordinary path.
         """
         parts, key = self.parts, line.key
-        outbound: Outbound = facts.prepared or prepare(facts, parts.codings, parts.via)
+        version = line.head.version
+        is_old = version < _CURRENT
+        known = facts.prepared_old if is_old else facts.prepared
+        outbound: Outbound = known or prepare(facts, parts.codings, parts.via, version)
         route: Route | None = line.route
         if route is None or route.rules is not parts.rules:
             target = line.head.target
@@ -46,7 +51,10 @@ class DirectPath(DirectParts):
         if not route.is_plain or not outbound.is_plain or affinity.pinned:
             return None
         if self._owns is not None and not self._owns(key):
-            return None if self._hops is None else self._hops.begin(line.head, key, facts, reply)
+            # The other worker gets the client's own lines: they must say nothing of the connection.
+            is_for_hop = not is_old and not facts.says_close and outbound.is_shareable
+            hops = self._hops if is_for_hop else None
+            return None if hops is None else hops.begin(line.head, key, facts, reply)
         if key in self._filling:
             return None
         keep_codings = self.forwarder.keep_codings

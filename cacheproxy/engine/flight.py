@@ -189,10 +189,10 @@ class Flights:
 
     # fetches of the direct path
 
-    def announce(self, key: str) -> Flight:
-        """A fetch of `key` begins without a task: others may wait until it is settled."""
+    def announce(self, key: str, *, shareable: bool = True) -> Flight:
+        """A fetch of `key` begins without a task: others may wait until it is settled, if it is shareable."""
         flight = Flight(key)
-        if self._unshareable.is_empty or key not in self._unshareable:
+        if shareable and (self._unshareable.is_empty or key not in self._unshareable):
             flight.is_shareable = True
             self._pending[key] = flight
         else:

@@ -8,23 +8,25 @@ from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.engine.hop import HOP_FIELD
 from cacheproxy.engine.parts import Parts
 from cacheproxy.http.codings import upgraded_accept_encoding
-from cacheproxy.http.forwarding import outbound_request_fields
+from cacheproxy.http.forwarding import outbound_request_fields, uses_connection_auth
 from cacheproxy.http.message import FieldLine, Fields, RequestHead
 from cacheproxy.http.uri import TargetUri
 from cacheproxy.policy.rules import placed, timeouts_for
 from cacheproxy.ports import Affinity, UpstreamRequest
 
 # What a client says in the field of our hops between workers is not for their eyes.
-_NEVER_PLAIN = frozenset({"authorization", "max-forwards", HOP_FIELD})
+_NEVER_PLAIN = frozenset({"max-forwards", HOP_FIELD})
 
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
     """The fields as the cache sees them, with the codings `asked_for` in the client's stead; `lines` and `wire` are
-    what goes out but for Host. `is_plain`: nothing in them needs the ordinary path.
+    what goes out but for Host. `is_plain`: nothing in them needs the ordinary path. `is_shareable`: others may wait for
+    what comes of them.
     """
 
     is_plain: bool
+    is_shareable: bool
     asked_for: tuple[str, ...]
     fields: Fields
     lines: tuple[FieldLine, ...]
@@ -69,16 +71,21 @@ class Route:
         )
 
 
-def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str) -> Outbound:
-    """Of the fields of a GET; the facts keep it."""
+def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str, version: tuple[int, int]) -> Outbound:
+    """Of the fields of a GET of this HTTP version; the facts keep it."""
     fields = facts.fields
     value = upgraded_accept_encoding(RequestHead("GET", "*", (1, 1), fields), codings) if codings else None
     if value is not None:
         fields = fields.replaced("Accept-Encoding", value)
-    tail = Fields(outbound_request_fields(fields, "", via, (1, 1)).lines[1:])
-    is_plain = facts.is_plain and _NEVER_PLAIN.isdisjoint(facts.received.names())
-    asked_for = codings if value is not None else ()
-    facts.prepared = outbound = Outbound(
-        is_plain, asked_for, fields, tail.lines, f"{tail.wire()}\r\n".encode("latin-1")
+    tail = Fields(outbound_request_fields(fields, "", via, version).lines[1:])
+    is_plain = (
+        facts.is_plain and _NEVER_PLAIN.isdisjoint(facts.received.names()) and not uses_connection_auth(fields)
     )
+    wire = f"{tail.wire()}\r\n".encode("latin-1")
+    is_shareable = "authorization" not in fields
+    outbound = Outbound(is_plain, is_shareable, codings if value is not None else (), fields, tail.lines, wire)
+    if version >= (1, 1):
+        facts.prepared = outbound
+    else:
+        facts.prepared_old = outbound
     return outbound

@@ -19,14 +19,13 @@ from cacheproxy.engine.owners import Owners
 from cacheproxy.engine.serving import Damaged, NotHere
 from cacheproxy.engine.tags import hit_tag
 from cacheproxy.errors import StoreError, UpstreamError
-from cacheproxy.http.forwarding import end_to_end
-from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.http.forwarding import end_to_end, uses_connection_auth
+from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Answer, Exchange, Upstream, UpstreamRequest, UpstreamResponse
 from cacheproxy.ports.direct import DirectUpstream
 from cacheproxy.reasons import Reason
 
 _SAFE = frozenset({"OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"})
-_CONNECTION_AUTH = ("ntlm", "negotiate")
 
 
 class Siblings(Upstream, DirectUpstream, Protocol):
@@ -65,7 +64,7 @@ class Relay:
         key = self._forwarder.key_of(target)
         if self._owners.owns(key):
             return None
-        if target.origin in exchange.affinity.pinned or _uses_connection_auth(request.fields):
+        if target.origin in exchange.affinity.pinned or uses_connection_auth(request.fields):
             # The client's own connection to the origin is here (RFC 4559): nothing of it is stored.
             return await self._forwarder.forward(exchange, bypass or Reason.AUTHORIZATION)
         if bypass is None:
@@ -150,7 +149,3 @@ class Relay:
         hop.fields, hop.framing, hop.body = fields, exchange.framing, exchange.body
         hop.on_interim = exchange.on_interim
         return hop
-
-
-def _uses_connection_auth(fields: Fields) -> bool:
-    return any(value.lower().startswith(_CONNECTION_AUTH) for value in fields.all("authorization"))

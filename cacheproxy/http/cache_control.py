@@ -98,6 +98,11 @@ def parse_request_directives(fields: Fields) -> RequestDirectives:
         if pragma and any(name == "no-cache" for name, _ in _members(pragma)):
             return RequestDirectives(no_cache=True)
         return PLAIN_REQUEST
+    is_short = len(lines) == 1 and len(lines[0]) <= _MEMO_LENGTH
+    return (_known_request if is_short else _request)(lines)
+
+
+def _request(lines: tuple[str, ...]) -> RequestDirectives:
     arguments = _gather(lines)
     max_stale = None
     if "max-stale" in arguments:
@@ -117,6 +122,10 @@ def parse_request_directives(fields: Fields) -> RequestDirectives:
         max_stale=max_stale,
         min_fresh=None if min_fresh == INVALID else min_fresh,
     )
+
+
+# Few clients' programs say it in many ways.
+_known_request = lru_cache(256)(_request)
 
 
 def _field_names(values: list[str | None]) -> frozenset[str] | None:

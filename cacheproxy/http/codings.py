@@ -139,6 +139,11 @@ def content_codings(fields: Fields) -> tuple[str, ...] | None:
     return tuple(found)
 
 
+@lru_cache(16)
+def _in_order(available: tuple[str, ...]) -> str:
+    return ", ".join([coding for coding in KNOWN if coding in available and coding != IDENTITY])
+
+
 def upgraded_accept_encoding(
     request: RequestHead, available: tuple[str, ...], *, for_lookup: bool = False
 ) -> str | None:
@@ -151,8 +156,8 @@ def upgraded_accept_encoding(
 
     `for_lookup` disregards the range: what an upgraded fetch stored may answer it, if it is not coded.
     """
-    wanted = [coding for coding in KNOWN if coding in available and coding != IDENTITY]
-    if not wanted or request.method not in ("GET", "HEAD"):
+    ours = _in_order(available)
+    if not ours or request.method not in ("GET", "HEAD"):
         return None
     fields = request.fields
     names = fields.names()
@@ -160,7 +165,6 @@ def upgraded_accept_encoding(
         return None
     if "cache-control" in fields and parse_request_directives(fields).no_transform:
         return None
-    ours = ", ".join(wanted)
     own = fields.get("accept-encoding")
     if own is not None and (normal_form(own) is None or not _accepts(own, IDENTITY)):
         return None

@@ -113,6 +113,16 @@ def outbound_request_fields(fields: Fields, authority: str, via: str, version: t
     return Fields(lines)
 
 
+def uses_connection_auth(fields: Fields) -> bool:
+    """Whether a request authenticates the connection that it is sent on (RFC 4559 §6)."""
+    return any(is_connection_scheme(value) for value in fields.all("authorization"))
+
+
+def is_connection_scheme(credentials: str) -> bool:
+    """Whether credentials, or a challenge, are of a scheme that authenticates connections."""
+    return credentials.split(" ", 1)[0].lower() in ("ntlm", "negotiate", "nego2")
+
+
 def has_passed(fields: Fields, via: str) -> bool:
     """Whether a Via line says that this message went through the proxy called `via` before (a loop)."""
     for line in fields.all("via"):

@@ -7,7 +7,8 @@ import asyncio
 from cacheproxy.caching.entry import Timing
 from cacheproxy.cork import Cork
 from cacheproxy.errors import StaleConnection
-from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.http.forwarding import is_connection_scheme, uses_connection_auth
+from cacheproxy.http.message import ResponseHead
 from cacheproxy.http.uri import Origin
 from cacheproxy.policy.rules import Timeouts
 from cacheproxy.ports import Affinity, Clock, UpstreamRequest
@@ -57,7 +58,7 @@ class Client:
         """
         repeatable = request.method in _IDEMPOTENT and request.body is None
         connection = self._pinned(request)
-        if connection is None and repeatable and not _uses_connection_auth(request.fields):
+        if connection is None and repeatable and not uses_connection_auth(request.fields):
             connection = await self.pool.obtain(request.origin)
         if connection is not None:
             try:
@@ -83,7 +84,7 @@ class Client:
         request_time = self.clock.wall()
         sender: asyncio.Task[None] | None = None
         renewal: _Renewal | None = None
-        if _uses_connection_auth(request.fields):
+        if uses_connection_auth(request.fields):
             self._pin(connection, request.affinity)
         try:
             async with asyncio.timeout(request.first_byte_s) as limit:
@@ -192,19 +193,11 @@ class Client:
         self.pool.close()
 
 
-def _is_connection_scheme(value: str) -> bool:
-    return value.split(" ", 1)[0].lower() in ("ntlm", "negotiate", "nego2")
-
-
-def _uses_connection_auth(fields: Fields) -> bool:
-    return any(_is_connection_scheme(value) for value in fields.all("authorization"))
-
-
 def _starts_connection_auth(head: ResponseHead) -> bool:
     if head.status != 401:
         return False
     return any(
-        _is_connection_scheme(part.strip(" \t"))
+        is_connection_scheme(part.strip(" \t"))
         for value in head.fields.all("www-authenticate")
         for part in value.split(",")
     )
