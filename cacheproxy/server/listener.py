@@ -13,7 +13,9 @@ from cacheproxy.errors import StartError
 from cacheproxy.server.connection import ClientConnection
 from cacheproxy.server.services import Services
 
-_BACKLOG = 1024
+# The kernel takes as much of it as `net.core.somaxconn` allows. Who finds the queue full tries again after a second.
+_BACKLOG = 16 * 1024
+_ACCEPT_AT_ONCE = 4096
 
 
 class ConnectionServer(web.Server):
@@ -84,7 +86,7 @@ class Listener:
         self._server = ConnectionServer(services)
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _BACKLOG) -> None:
+    async def start(self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _ACCEPT_AT_ONCE) -> None:
         """Accept on `sockets`, which belong to the listener from now on.
 
         `accept_at_once`: how many at a turn of the loop. Where processes share the sockets each leaves some.
@@ -95,9 +97,8 @@ class Listener:
             # Accepted ones inherit it.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await web.SockSite(self._runner, sock, backlog=accept_at_once).start()
-            if accept_at_once != _BACKLOG:
-                # asyncio has one number for both; the queue keeps its length.
-                sock.listen(_BACKLOG)
+            # asyncio has one number for both; the queue keeps its length.
+            sock.listen(_BACKLOG)
 
     @property
     def connections(self) -> int:
