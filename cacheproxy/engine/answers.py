@@ -200,3 +200,9 @@ def _around_ttl(via: str, rule: str) -> tuple[bytes, bytes]:
 
 def _via(via: str, version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]} {via}"
+
+
+def own_cookies(head: ResponseHead) -> Fields | None:
+    """Cookies that the origin has just set, for the client whose request it answered."""
+    cookies = head.fields.where(lambda name, _: name in COOKIE_FIELDS)
+    return cookies if cookies.lines else None

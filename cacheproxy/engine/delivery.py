@@ -10,7 +10,7 @@ from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.engine.asking import Asking
 from cacheproxy.engine.assembled import AssembledBody, Span
 from cacheproxy.engine.decoded import NotDecodable, decoded
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.outcome import FlightOutcome
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.serving import answer_from

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.answers import forwarded_head, refused_wire
-from cacheproxy.engine.flight import Begun, Flight, Flights, Waited
+from cacheproxy.engine.flight import Begun, Flight, Waited
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.nobody import Nobody
 from cacheproxy.engine.outbound import Outbound
@@ -154,12 +155,15 @@ class DirectExchange:
     # the origin
 
     def _fetch(self) -> bool:
+        outbound = self._outbound
+        return self._ask(self._line.route.wire(outbound), shareable=outbound.is_shareable)
+
+    def _ask(self, wire: bytes, *, shareable: bool) -> bool:
         path, route = self._path, self._line.route
-        wire = route.wire(self._outbound)
         self._pending = path.upstream.begin(route.origin, route.limits, wire, self, self._affinity)
         if self._pending is None:
             return False
-        self._flight = path.flights.announce(self._key, shareable=self._outbound.is_shareable)
+        self._flight = path.flights.announce(self._key, shareable=shareable)
         return True
 
     def interim(self, head: ResponseHead) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.engine.direct import DirectExchange, DirectParts
 from cacheproxy.engine.direct_hop import DirectHop, DirectHops
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.direct_validation import DirectValidation, validated
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.outbound import Outbound, Route, prepare
-from cacheproxy.ports import Affinity
+from cacheproxy.ports import Affinity, Candidate
 from cacheproxy.ports.direct import DirectUpstream, Line, Reply
 
 _CURRENT = (1, 1)
@@ -34,7 +35,7 @@ class DirectPath(DirectParts):
     def begin(
         self, line: Line, facts: FieldFacts, affinity: Affinity, reply: Reply, is_absent: bool
     ) -> DirectExchange | DirectHop | None:
-        """Take on a GET that is plain by `facts`, which has its fields, and for which the hot path has found nothing.
+        """Take on a GET that is plain by `facts`, which has its fields, and for which the hot path has found nothing fresh.
 
         `is_absent`: nor is there anything to find, as far as this worker owns it. None where it is for the ordinary path.
         """
@@ -48,7 +49,13 @@ class DirectPath(DirectParts):
             target = line.head.target
             assert target is not None
             line.route = route = Route(target, key, parts)
-        if not route.is_plain or not outbound.is_plain or affinity.pinned:
+        if not route.is_plain or not outbound.is_simple or affinity.pinned:
+            return None
+        if found := parts.store.lookup_memory(key):
+            begun = self._validate(line, facts, outbound, affinity, reply, found)
+            if begun is not None or all(one.body.whole() is not None for one in found):
+                return begun
+        if not outbound.is_plain:
             return None
         if self._owns is not None and not self._owns(key):
             # The other worker gets the client's own lines: they must say nothing of the connection.
@@ -66,3 +73,25 @@ class DirectPath(DirectParts):
         elif not exchange.go_forward():
             return None
         return exchange
+
+    def _validate(
+        self,
+        line: Line,
+        facts: FieldFacts,
+        outbound: Outbound,
+        affinity: Affinity,
+        reply: Reply,
+        found: Sequence[Candidate],
+    ) -> DirectValidation | None:
+        """Ask whether what is stored still holds; None where that is not what to do, or not this simple."""
+        key = line.key
+        if len(found) != 1 or key in self._filling or not (self._owns is None or self._owns(key)):
+            return None
+        keep_codings = self.forwarder.keep_codings
+        if not keep_codings.is_empty and line.route.host in keep_codings:
+            return None
+        decision = validated(self, facts, found[0])
+        if decision is None:
+            return None
+        exchange = DirectValidation(self, line, facts, outbound, affinity, reply, found[0], decision)
+        return exchange if exchange.validate() else None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from cacheproxy.caching.key import bypass_reason
 from cacheproxy.engine.admission import admit
 from cacheproxy.engine.direct_path import DirectPath
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.hop import OwnersEnd, SharedStore
 from cacheproxy.engine.hot import HotEngine

@@ -9,7 +9,7 @@ from cacheproxy.caching.key import has_routing_field
 from cacheproxy.caching.storing import Store
 from cacheproxy.engine.admission import lowered_max_forwards
 from cacheproxy.engine.answers import forwarded_head
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.lately import Lately
 from cacheproxy.engine.outcome import Filling, Plan, Private
 from cacheproxy.engine.parts import Parts

@@ -20,6 +20,6 @@ async def update_from_head(
     elif isinstance(stale.body, AssembledBody):
         return
     elif not head_confirms(stored, response.head):
-        await parts.store.freshen(stale, stored.stale())
+        parts.store.freshen(stale, stored.stale())
     elif update is Update.APPLY:
-        await parts.store.freshen(stale, merge(stored, response.head, response.timing, parts.caching))
+        parts.store.freshen(stale, merge(stored, response.head, response.timing, parts.caching))

@@ -10,7 +10,7 @@ from cacheproxy.caching import preconditions, reuse
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.engine.admission import admit_client, admit_head, admit_origin
 from cacheproxy.engine.answers import hit_wire
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.lately import Lately
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
@@ -115,7 +115,7 @@ class HotEngine:
             # Nothing must be begun that would wait: a read of the disk given up half-way is not undone.
             return None
         try:
-            answer = _at_once(answer_from(self._parts, request, candidate, decision.age, Reason.HIT))
+            answer = at_once(answer_from(self._parts, request, candidate, decision.age, Reason.HIT))
         except (Damaged, NotHere):
             return None
         if answer is None or answer.stream is not None:
@@ -153,7 +153,7 @@ def _record(method: str, url: str, status: int, fields: Fields, tier: str) -> Ex
     )
 
 
-def _at_once(work: Coroutine[Any, Any, Answer]) -> Answer | None:
+def at_once(work: Coroutine[Any, Any, Answer]) -> Answer | None:
     """The result of a coroutine that does not wait; None, and the coroutine closed, where it would."""
     try:
         work.send(None)

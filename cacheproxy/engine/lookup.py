@@ -9,18 +9,19 @@ from cacheproxy.caching.age import current_age
 from cacheproxy.caching.decoding import AskAgain, Decode
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.reuse import Decision, Forward, Refuse, ServeStored, Validate
-from cacheproxy.caching.storing import COOKIE_FIELDS
 from cacheproxy.caching.validation import FAILURE_STATUSES
+from cacheproxy.engine.answers import own_cookies
 from cacheproxy.engine.asking import OWN_CONDITIONS, SHAREABLE, Asking
 from cacheproxy.engine.delivery import Delivery, Instead, LookAgain
-from cacheproxy.engine.flight import Begun, Flights, Waited
+from cacheproxy.engine.flight import Begun, Waited
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.forward import Forwarder
 from cacheproxy.engine.head_request import update_from_head
 from cacheproxy.engine.outcome import Failed, Filling, FlightOutcome, Freshened, Private, Restart, close_outcome
 from cacheproxy.engine.serving import Damaged, NotHere
 from cacheproxy.engine.tags import REFRESH_FAILED, forward_tag, hit_tag
 from cacheproxy.errors import CacheproxyError, ClientError, StoreError, UpstreamError
-from cacheproxy.http.message import Fields, ResponseHead
+from cacheproxy.http.message import Fields
 from cacheproxy.ports import Answer, Candidate, Exchange
 from cacheproxy.reasons import Reason
 
@@ -62,7 +63,8 @@ class Lookup:
             # Looked for, counted and asked for already.
             self._is_counted = True
             outcome = await self._flights.take_over(begun)
-            answer = await self._conclude(Forward(Reason.URI_MISS), None, outcome, was_validation=False)
+            was_validation = begun.stale is not None
+            answer = await self._conclude(begun.decision, begun.stale, outcome, was_validation)
             if answer is not None:
                 return answer
         elif isinstance(begun, Waited):
@@ -255,7 +257,7 @@ class Lookup:
             return None
 
     async def _serve_freshened(self, outcome: Freshened) -> Answer | None:
-        cookies = _cookies(outcome.head)
+        cookies = own_cookies(outcome.head)
         stored = outcome.candidate.stored
         decision = ServeStored(stored, max(0.0, stored.corrected_initial_age), Reason.REVALIDATED)
         return await self._serve(decision, cookies=cookies, candidate=outcome.candidate)
@@ -264,7 +266,7 @@ class Lookup:
         stored = outcome.candidate.stored
         try:
             answer, _ = await self._delivery.answer(
-                outcome.candidate, stored.corrected_initial_age, Reason.HIT, cookies=_cookies(outcome.head)
+                outcome.candidate, stored.corrected_initial_age, Reason.HIT, cookies=own_cookies(outcome.head)
             )
         except (NotHere, LookAgain, Damaged, Instead):
             return await self._pass_on(outcome, reason)
@@ -306,9 +308,3 @@ class Lookup:
         self._exchange.record.reason = decision.reason
         asked_for = self._asking.asked_for if request is not self._request else ()
         return await self._pass_on(Private(response, Reason.METHOD, asked_for), decision.reason)
-
-
-def _cookies(head: ResponseHead) -> Fields | None:
-    """Cookies that the origin has just set, for the client whose request it answered."""
-    cookies = head.fields.where(lambda name, _: name in COOKIE_FIELDS)
-    return cookies if cookies.lines else None

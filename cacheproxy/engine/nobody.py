@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cacheproxy.caching.response_facts import ResponseFacts
-from cacheproxy.engine.flight import Begun, Flight, Flights
+from cacheproxy.engine.flight import Begun, Flight
+from cacheproxy.engine.flights import Flights
 from cacheproxy.errors import CacheproxyError
 from cacheproxy.http.message import ResponseHead
 from cacheproxy.ports import Answer, Candidate, Closable, ExchangeRecord

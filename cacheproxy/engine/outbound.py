@@ -21,10 +21,11 @@ _NEVER_PLAIN = frozenset({"max-forwards", HOP_FIELD})
 @dataclass(frozen=True, slots=True)
 class Outbound:
     """The fields as the cache sees them, with the codings `asked_for` in the client's stead; `lines` and `wire` are
-    what goes out but for Host. `is_plain`: nothing in them needs the ordinary path. `is_shareable`: others may wait for
-    what comes of them.
+    what goes out but for Host. `is_simple`: nothing in them needs the ordinary path, `is_plain`: nor do they ask the
+    cache for anything. `is_shareable`: others may wait for what comes of them.
     """
 
+    is_simple: bool
     is_plain: bool
     is_shareable: bool
     asked_for: tuple[str, ...]
@@ -56,6 +57,11 @@ class Route:
         """The head of a GET with these fields."""
         return self._start + outbound.wire
 
+    def conditional_wire(self, outbound: Outbound, conditions: Fields) -> bytes:
+        """The same with conditions of ours."""
+        wire = self.wire(outbound)
+        return b"%b%b\r\n" % (wire[: -len(b"\r\n")], conditions.wire().encode("latin-1"))
+
     def request(self, outbound: Outbound, affinity: Affinity) -> UpstreamRequest:
         """The same as a value."""
         target, limits = self._target, self.limits
@@ -78,12 +84,16 @@ def prepare(facts: FieldFacts, codings: tuple[str, ...], via: str, version: tupl
     if value is not None:
         fields = fields.replaced("Accept-Encoding", value)
     tail = Fields(outbound_request_fields(fields, "", via, version).lines[1:])
-    is_plain = (
-        facts.is_plain and _NEVER_PLAIN.isdisjoint(facts.received.names()) and not uses_connection_auth(fields)
+    is_simple = (
+        facts.conditions is None
+        and _NEVER_PLAIN.isdisjoint(facts.received.names())
+        and not uses_connection_auth(fields)
     )
     wire = f"{tail.wire()}\r\n".encode("latin-1")
     is_shareable = "authorization" not in fields
-    outbound = Outbound(is_plain, is_shareable, codings if value is not None else (), fields, tail.lines, wire)
+    asked_for = codings if value is not None else ()
+    is_plain = is_simple and facts.is_plain
+    outbound = Outbound(is_simple, is_plain, is_shareable, asked_for, fields, tail.lines, wire)
     if version >= (1, 1):
         facts.prepared = outbound
     else:

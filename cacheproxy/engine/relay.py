@@ -12,7 +12,7 @@ from cacheproxy.caching.reuse import ServeStored
 from cacheproxy.engine.asking import Asking
 from cacheproxy.engine.delivery import Delivery, Instead, LookAgain
 from cacheproxy.engine.direct_hop import DirectHops
-from cacheproxy.engine.flight import Flights
+from cacheproxy.engine.flights import Flights
 from cacheproxy.engine.forward import Forwarder, ResponseStream
 from cacheproxy.engine.hop import HOP_FIELD, SharedStore, Told, question
 from cacheproxy.engine.owners import Owners

@@ -222,7 +222,7 @@ class Store(Protocol):
     def requests_for(self, stored: StoredResponse) -> int:
         """The requests noted for what is under its key, before it was stored and since, as far as is known."""
 
-    async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
+    def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """Put new fields in place of the old; the body stays."""
 
     def discard(self, candidate: Candidate) -> None:

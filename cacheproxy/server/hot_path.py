@@ -152,7 +152,8 @@ class HotPath:
             found = on_disk
         done = self.answer_from(found, line, facts, verdict, outlet, is_known=is_known, says=says)
         if not done:
-            return False if done is not None else (line, facts, is_known, False)
+            is_direct = done is None or self._may_be_validated(found, line, facts, verdict)
+            return (line, facts, is_known, False) if is_direct else False
         if says == CLOSE:
             return LAST
         if len(found) == 1 and facts.is_plain and line.is_get:
@@ -268,6 +269,13 @@ class HotPath:
         count = to.write_hot(head, body) if outlet is None else outlet.write_soon(head, body, self._cork)
         self.tally.add(prebuilt, stored, (prebuilt.note, verdict.client, now, count, elapsed_s))
         return True
+
+    def _may_be_validated(
+        self, found: Sequence[Candidate], line: LineFacts, facts: FieldFacts, verdict: Verdict
+    ) -> bool:
+        """Whether the direct path can ask the origin about it."""
+        is_simple = len(found) == 1 and not found[0].stored.nominated and facts.conditions is None
+        return is_simple and line.is_get and self._admits_miss(line, facts, verdict)
 
     def _admits_miss(self, line: LineFacts, facts: FieldFacts, verdict: Verdict) -> bool:
         rules = self._in_force.access

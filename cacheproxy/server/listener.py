@@ -86,7 +86,9 @@ class Listener:
         self._server = ConnectionServer(services)
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _ACCEPT_AT_ONCE) -> None:
+    async def start(
+        self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _ACCEPT_AT_ONCE
+    ) -> None:
         """Accept on `sockets`, which belong to the listener from now on.
 
         `accept_at_once`: how many at a turn of the loop. Where processes share the sockets each leaves some.

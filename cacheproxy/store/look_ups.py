@@ -131,6 +131,10 @@ class LookUps:
         entry_id, variant, data, checksum = row[7:]
         if self._removed.has(key, entry_id, variant):
             return None
+        for one in self._known(key):
+            if one.stored.entry_id == entry_id and one.tier != "disk":
+                # Memory has all of it.
+                return one
         try:
             decoded, prepared = self._decoded(entry_id, row)
             stored = self._current(decoded)

@@ -97,10 +97,10 @@ class OwnedStore(TieredStore):
         self._changes(stored.key)
         return super().put(stored, content)
 
-    async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
+    def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         self._changes(stored.key)
-        return await super().freshen(candidate, stored)
+        return super().freshen(candidate, stored)
 
     def discard(self, candidate: Candidate) -> None:
         """Drop one stored response."""

@@ -181,7 +181,7 @@ class TieredStore:
         """Those noted while it was not stored, or its uses since."""
         return self._disk.ranking.requests_for(stored.key, stored.entry_id) if self._disk is not None else 1
 
-    async def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
+    def freshen(self, candidate: Candidate, stored: StoredResponse) -> Candidate:
         """New fields, same body."""
         disk, body = self._disk, candidate.body
         for one in self._memory.find(stored.key):

@@ -111,7 +111,7 @@ async def test_a_purge_counts_each_once(house: House, held: Held) -> None:
 async def test_it_has_the_head_that_it_was_given_since(house: House, held: Held) -> None:
     made = house.store.put(response(), b"body")
     newer = response(etag='"newer"').with_body(made.stored.entry_id, made.stored.body_id, 4)
-    await house.store.freshen(made, newer)
+    house.store.freshen(made, newer)
     house.forget_memory()
     (found,) = await house.store.lookup(URL)
     assert (found.stored.etag, found.body.whole()) == ('"newer"', b"body")

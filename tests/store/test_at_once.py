@@ -234,7 +234,7 @@ async def change(house: House, head: Candidate, how: str) -> None:
         case "replace":
             house.store.put(response(etag='"2"'), b"new")
         case "freshen":
-            await house.store.freshen(head, renewed(head.stored))
+            house.store.freshen(head, renewed(head.stored))
         case _:
             selector = Selector(everything=True) if how == "purge all" else Selector(urls=(URL,))
             assert await house.store.purge(selector, dry_run=False, soft=how == "soft purge") == 1
@@ -311,7 +311,7 @@ async def test_a_new_head_stays_the_new_one(house: House, is_promoted: bool) -> 
     if is_promoted:
         assert await read(head) == content(URL, KIB)
     new = renewed(head.stored)
-    updated = await house.store.freshen(head, new)
+    updated = house.store.freshen(head, new)
     for _ in range(2):
         assert await read(updated) == content(URL, KIB)
         (now,) = house.store.lookup_memory(URL)

@@ -61,7 +61,7 @@ async def scenario(house: House) -> None:
         try:
             for candidate in await house.store.lookup(key):
                 house.store.touch(candidate.stored)
-                await house.store.freshen(candidate, candidate.stored)
+                house.store.freshen(candidate, candidate.stored)
         except StoreError:
             pass
     house.store.invalidate("http://h/empty")

@@ -341,7 +341,7 @@ async def test_freshen_changes_the_head_not_the_body(either: House, size: int) -
     (old,) = await either.store.lookup(URL)
     new = response(etag='"2"', extra=(("Age", "7"),), at=784222222.0)
     place = old.stored
-    updated = await either.store.freshen(old, new.with_body(place.entry_id, place.body_id, place.length))
+    updated = either.store.freshen(old, new.with_body(place.entry_id, place.body_id, place.length))
     assert updated.stored.etag == '"2"'
     assert await read(updated) == data
     for step in ("memory", "disk", "flushed", "reopened"):
@@ -370,7 +370,7 @@ async def test_stale_until_freshened(either: House, first: str) -> None:
         assert await either.store.purge(Selector(urls=(URL,)), dry_run=False, soft=True) == 1
     else:
         (found,) = await either.store.lookup(URL)
-        await either.store.freshen(found, found.stored.stale())
+        either.store.freshen(found, found.stored.stale())
     for _ in range(2):
         (found,) = await either.store.lookup(URL)
         assert found.stored.forced_stale
@@ -378,7 +378,7 @@ async def test_stale_until_freshened(either: House, first: str) -> None:
         if either.on_disk:
             await either.reopen()
     place = found.stored
-    await either.store.freshen(found, response().with_body(place.entry_id, place.body_id, place.length))
+    either.store.freshen(found, response().with_body(place.entry_id, place.body_id, place.length))
     for _ in range(2):
         (found,) = await either.store.lookup(URL)
         assert not found.stored.forced_stale
@@ -598,7 +598,7 @@ async def test_freshening_brings_nothing_back(either: House, how: str) -> None:
             either.store.invalidate(URL)
         case "all":
             await either.store.purge(EVERYTHING, dry_run=False, soft=False)
-    await either.store.freshen(old, old.stored)
+    either.store.freshen(old, old.stored)
     assert either.store.lookup_memory(URL) == ()
     assert list(await either.store.lookup(URL)) == []
 
@@ -744,7 +744,7 @@ async def test_random_histories(either: House, seed: int) -> None:
                         body_id=old.body_id,
                         length=old.length,
                     )
-                    await either.store.freshen(one, new)
+                    either.store.freshen(one, new)
                     name = (old.variant or ("",))[0] or ""
                     model[key, name] = (f'"{step}"', model[key, name][1])
             case "discard":

@@ -305,7 +305,7 @@ async def test_a_failed_transaction_loses_no_order(house: House, tap: Tap, how: 
         case "discard":
             house.store.discard(found)
         case "freshen":
-            await house.store.freshen(found, found.stored.stale())
+            house.store.freshen(found, found.stored.stale())
     try:
         await house.flush()
     finally:
