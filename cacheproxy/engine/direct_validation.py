@@ -5,7 +5,16 @@ from __future__ import annotations
 from cacheproxy.caching import reuse
 from cacheproxy.caching.facts import FieldFacts
 from cacheproxy.caching.reuse import Validate
-from cacheproxy.caching.validation import Freshen, PassOn, Refetch, ServerFailure, conditional_fields, judge
+from cacheproxy.caching.validation import (
+    Freshen,
+    Outcome,
+    PassOn,
+    Refetch,
+    Replace,
+    ServerFailure,
+    conditional_fields,
+    judge,
+)
 from cacheproxy.engine.answers import own_cookies
 from cacheproxy.engine.asking import SHAREABLE
 from cacheproxy.engine.direct import DirectExchange, DirectParts
@@ -42,7 +51,7 @@ def validated(path: DirectParts, facts: FieldFacts, candidate: Candidate) -> Val
 class DirectValidation(DirectExchange):
     """One request. Where what is stored does not hold any more, the ordinary path goes on with the response."""
 
-    __slots__ = ("_body", "_candidate", "_decision", "_is_shareable")
+    __slots__ = ("_body", "_candidate", "_decision", "_is_conditional", "_is_shareable")
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class DirectValidation(DirectExchange):
         super().__init__(path, line, facts, outbound, affinity, reply)
         self._candidate = candidate
         self._decision = decision
+        self._is_conditional = True
         self._is_shareable = outbound.is_shareable and decision.reason in SHAREABLE
         self._body: BodySource
 
@@ -80,27 +90,36 @@ class DirectValidation(DirectExchange):
         return self._line.head.with_fields(self._outbound.fields)
 
     def _judge(self, response: FollowedResponse) -> None:
-        flight, stored = self._flight, self._candidate.stored
+        path, flight, stored = self._path, self._flight, self._candidate.stored
         assert flight is not None
-        request = self._request
-        variants = [stored] if stored.etag is not None else []
-        outcome = judge(response.head, stored, variants, request.fields)
+        request, asked_for = self._request, self._outbound.asked_for
+        outcome: Outcome = Replace()
+        if self._is_conditional:
+            variants = [stored] if stored.etag is not None else []
+            outcome = judge(response.head, stored, variants, request.fields)
         if isinstance(outcome, Freshen) and response.whole() is not None:
             self._holds(flight, request, response)
-        elif isinstance(outcome, Freshen | Refetch):
-            # It is asked once more, without a condition if need be.
+            return
+        if isinstance(outcome, Freshen | Refetch):
             response.close()
-            self._path.flights.settle(flight, Restart(discard=False))
-            self._leave()
+            if isinstance(outcome, Freshen) or not self._ask_again():
+                path.flights.settle(flight, Restart(discard=False))
+                self._leave()
+            return
+        plan = Plan(request, self._facts.asked, None, self._key, self._again, asked_for)
+        if isinstance(outcome, PassOn | ServerFailure):
+            verdict: Judged = Private(response, Reason.PRECONDITION, asked_for)
         else:
-            flights, asked_for = self._path.flights, self._outbound.asked_for
-            plan = Plan(request, self._facts.asked, None, self._key, self._again, asked_for)
-            verdict: Judged
-            if isinstance(outcome, PassOn | ServerFailure):
-                verdict = Private(response, Reason.PRECONDITION, asked_for)
-            else:
-                verdict = flights.storing(plan, response)
-            self._go_on(Begun(flights, flight, plan, response, verdict))
+            verdict = path.flights.storing(plan, response)
+        self._go_on(Begun(path.flights, flight, plan, response, verdict))
+
+    def _ask_again(self) -> bool:
+        """The same without conditions; False where that has to wait."""
+        self._is_conditional = False
+        route = self._line.route
+        wire = route.wire(self._outbound)
+        self._pending = self._path.upstream.begin(route.origin, route.limits, wire, self, self._affinity)
+        return self._pending is not None
 
     def _go_on(self, begun: Begun) -> None:
         """Leave it to the ordinary path, which knows what to do with what is stale."""
