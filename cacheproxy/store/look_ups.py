@@ -132,7 +132,7 @@ class LookUps:
         if self._removed.has(key, entry_id, variant):
             return None
         for one in self._known(key):
-            if one.stored.entry_id == entry_id and one.tier != "disk":
+            if one.stored.entry_id == entry_id and one.stored.body_id == body_id and one.tier != "disk":
                 # Memory has all of it.
                 return one
         try:

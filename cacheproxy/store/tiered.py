@@ -37,9 +37,7 @@ class TieredStore:
         """Memory's and the disk's, each once. Raises StoreError."""
         if self._disk is None or key in self._disk.absent:
             return self._memory.find(key)
-        look_ups = self._disk.look_ups
-        found = look_ups.find_at_once(key)
-        return self._together(self._disk, key, await look_ups.lookup(key) if found is None else found)
+        return self._together(self._disk, key, await self._disk.look_ups.lookup(key))
 
     def look_up(self, key: str, found: Callable[[Sequence[Candidate] | None], None]) -> None:
         """As `lookup`, without waiting: `found` is called later, with None where it failed."""
