@@ -23,7 +23,7 @@ from cacheproxy.engine.hot import at_once
 from cacheproxy.engine.outbound import Outbound
 from cacheproxy.engine.outcome import Plan, Private, Restart
 from cacheproxy.engine.serving import Damaged, NotHere, answer_from
-from cacheproxy.engine.tags import forward_tag, hit_tag
+from cacheproxy.engine.tags import hit_tag
 from cacheproxy.errors import CacheproxyError, StaleConnection
 from cacheproxy.http.message import Fields, RequestHead
 from cacheproxy.ports import Affinity, BodySource, Candidate
@@ -51,7 +51,7 @@ def validated(path: DirectParts, facts: FieldFacts, candidate: Candidate) -> Val
 class DirectValidation(DirectExchange):
     """One request. Where what is stored does not hold any more, the ordinary path goes on with the response."""
 
-    __slots__ = ("_body", "_candidate", "_decision", "_is_conditional", "_is_shareable")
+    __slots__ = ("_body", "_candidate", "_decision", "_is_conditional")
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class DirectValidation(DirectExchange):
         self._candidate = candidate
         self._decision = decision
         self._is_conditional = True
-        self._is_shareable = outbound.is_shareable and decision.reason in SHAREABLE
         self._body: BodySource
 
     def validate(self) -> bool:
         """Ask; False where that has to wait, or somebody asks already."""
         path, stored = self._path, self._candidate.stored
-        if self._is_shareable and path.flights.pending(self._key) is not None:
+        is_shareable = self._decision.reason in SHAREABLE
+        if is_shareable and path.flights.pending(self._key) is not None:
             return False
         body = self._candidate.body.at_once()
         if body is None or body.whole() is None:
@@ -83,7 +83,7 @@ class DirectValidation(DirectExchange):
         route = self._line.route
         conditions = conditional_fields(_NO_FIELDS, stored, ())
         wire = route.conditional_wire(self._outbound, conditions)
-        return self._ask(wire, shareable=self._is_shareable)
+        return self._ask(wire, shareable=is_shareable and self._outbound.is_shareable)
 
     @property
     def _request(self) -> RequestHead:
@@ -162,9 +162,3 @@ class DirectValidation(DirectExchange):
             self._leave()
         else:
             self._go_on(Begun(self._path.flights, flight, error=error))
-
-    def _describe(self) -> None:
-        record = self._reply.record()
-        record.reason = self._decision.reason
-        record.tag = forward_tag(self._decision.reason, was_validation=True)
-        record.hierarchy = self._line.route.hierarchy

@@ -114,10 +114,10 @@ class Fillings:
     def whole(self, plan: Plan, response: UpstreamResponse, stored: StoredResponse) -> Filling | None:
         """Have a small response stored at once whose body came with its head; None where it did not."""
         length = response.length
-        content = None
-        if length is not None and length <= self._parts.store.small_bytes:
-            content = response.whole()
-        return None if content is None else self.known.put(plan, response, stored, content)
+        if length is None or length > self._parts.store.small_bytes or (content := response.whole()) is None:
+            return None
+        # Whoever comes later may not read what was asked for in this client's stead.
+        return self.known.put(plan, response, stored.with_codings(plan.asked_for), content)
 
     def start(
         self,

@@ -14,7 +14,6 @@ from aiohttp.web_protocol import RequestHandler
 
 from cacheproxy.errors import CacheproxyError, ClientError, ClientGone
 from cacheproxy.http.dates import format_date
-from cacheproxy.http.forwarding import end_to_end
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.ports import Affinity, Closable, Exchange, ExchangeRecord
@@ -83,8 +82,6 @@ class ClientConnection(RequestHandler):
         # What the direct path has left: a fetch, and when its exchange began.
         self._begun: Closable | None = None
         self._began: Began | None = None
-
-    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -175,15 +172,21 @@ class ClientConnection(RequestHandler):
         self.outlet.lost(is_abrupt=exc is not None and not self._is_tunnel)
         if self._direct is not None and not self._direct.is_over:
             self._direct.lost()
+        if self._answering and self._task_handler is None:
+            self.ended()
         if self._begun is not None:
             self._begun.close()
         self.affinity.close()
-        if self.inlet.is_dropping:
-            self._services.lingering.discard(self)
+        self._services.lingering.discard(self)
         self.inlet.close()
         super().connection_lost(exc)
 
     # aiohttp's server
+
+    def force_close(self) -> None:
+        """Close once what is written has been sent."""
+        self.outlet.closing()
+        super().force_close()
 
     def close(self) -> None:
         """Stop after the exchange under way; at once if there is none."""
@@ -208,9 +211,11 @@ class ClientConnection(RequestHandler):
     # the connection's task
 
     async def start(self) -> None:
-        """Serve requests until the connection ends."""
+        """Serve requests until the connection ends; the one that it begins with, even if no further is to be taken."""
+        is_first = len(self.inlet) > 0
         try:
-            while not self.inlet.is_stopping and self.outlet.is_open:
+            while self.outlet.is_open and (is_first or not self.inlet.is_stopping):
+                is_first = False
                 try:
                     request = await self.inlet.next_request()
                 except ClientError as error:
@@ -313,7 +318,7 @@ class ClientConnection(RequestHandler):
                 begun.close()
         self._final_sent = True
         keep = await self.outlet.send(answer, request, may_keep_alive=self.may_keep_alive(request))
-        return keep and await self._body_is_over()
+        return keep and (self._body is None or await self._body.drop_rest())
 
     async def _answer_error(self, error: CacheproxyError, request: RequestHead | None) -> bool:
         record = self.outlet.record
@@ -325,7 +330,8 @@ class ClientConnection(RequestHandler):
             record.tag = "TCP_DENIED"
         self._final_sent = True
         keep = request is not None and self.may_keep_alive(request)
-        return await self.outlet.send(answer, request, may_keep_alive=keep) and await self._body_is_over()
+        keep = await self.outlet.send(answer, request, may_keep_alive=keep)
+        return keep and (self._body is None or await self._body.drop_rest())
 
     def may_keep_alive(self, request: RequestHead) -> bool:
         """Whether another request may follow this one."""
@@ -333,13 +339,9 @@ class ClientConnection(RequestHandler):
             return False
         return self._body is None or self._body.is_nearly_read
 
-    async def _body_is_over(self) -> bool:
-        return self._body is None or await self._body.drop_rest()
-
     def send_interim(self, head: ResponseHead) -> None:
-        if self.outlet.is_open and not self._final_sent and not self.outlet.is_paused:
-            fields = end_to_end(head.fields).without(("content-length",))
-            self.outlet.write(head.with_fields(fields).wire())
+        if not self._final_sent:
+            self.outlet.interim(head)
 
     def let_go(self) -> None:
         """Leave the socket to a tunnel."""

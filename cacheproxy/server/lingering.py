@@ -30,6 +30,8 @@ class Lingering:
 
     def add(self, closing: Closing, loop: asyncio.AbstractEventLoop) -> None:
         """Close it in a while."""
+        if closing in self._until:
+            return
         self._until[closing] = due = loop.time() + LINGER_S
         if self._timer is None:
             self._timer = loop.call_at(due, self._due, loop)

@@ -10,12 +10,14 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from cacheproxy.errors import StartError
+from cacheproxy.server.acceptor import Acceptor
 from cacheproxy.server.connection import ClientConnection
 from cacheproxy.server.services import Services
+from cacheproxy.tasks import TaskGroup
 
 # The kernel takes as much of it as `net.core.somaxconn` allows. Who finds the queue full tries again after a second.
 _BACKLOG = 16 * 1024
-_ACCEPT_AT_ONCE = 4096
+_ACCEPT_AT_ONCE = 1024
 
 
 class ConnectionServer(web.Server):
@@ -85,6 +87,8 @@ class Listener:
     def __init__(self, services: Services) -> None:
         self._server = ConnectionServer(services)
         self._runner: web.ServerRunner | None = None
+        self._acceptors: list[Acceptor] = []
+        self._tasks = TaskGroup("listener")
 
     async def start(
         self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _ACCEPT_AT_ONCE
@@ -98,9 +102,9 @@ class Listener:
         for sock in sockets:
             # Accepted ones inherit it.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await web.SockSite(self._runner, sock, backlog=accept_at_once).start()
-            # asyncio has one number for both; the queue keeps its length.
-            sock.listen(_BACKLOG)
+            acceptor = Acceptor(sock, self._server, accept_at_once, self._tasks)
+            acceptor.start()
+            self._acceptors.append(acceptor)
 
     @property
     def connections(self) -> int:
@@ -109,5 +113,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting, let exchanges finish within the drain time, close."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await self._tasks.close()
         if self._runner is not None:
             await self._runner.cleanup()

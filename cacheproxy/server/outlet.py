@@ -12,7 +12,8 @@ from cacheproxy.cork import Cork
 from cacheproxy.engine.streams import close_stream
 from cacheproxy.errors import CacheproxyError, ClientGone, StoreError
 from cacheproxy.http.chunked import LAST_CHUNK, encode_chunk
-from cacheproxy.http.message import RequestHead
+from cacheproxy.http.forwarding import end_to_end
+from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.ports import Answer, ExchangeRecord, Recorder
 from cacheproxy.server.answer_head import WireHead, wire_head
 from cacheproxy.sockets import kernel_bytes
@@ -51,6 +52,7 @@ class Outlet:
         self._is_half_closed = False
         # Since when the head of an answer is out, and not yet the last byte of its body.
         self._midway_since: float | None = None
+        self._last_write: asyncio.TimerHandle | None = None
         self.unsent = b""
         """An answer until it is sent; there is no other meanwhile."""
 
@@ -65,6 +67,12 @@ class Outlet:
             raise ConnectionResetError("the client has left")
         self.count(data)
         self.write_counted(data)
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx head, which nobody has to wait for."""
+        if self.is_open and not self.is_paused:
+            fields = end_to_end(head.fields).without(("content-length",))
+            self.write(head.with_fields(fields).wire())
 
     def count(self, data: bytes) -> None:
         """Count what will be written in this turn of the loop or at the beginning of the next."""
@@ -221,6 +229,13 @@ class Outlet:
         elif self._transport is not None:
             self._transport.close()
 
+    def closing(self) -> None:
+        """The connection is closed once what is written has been sent, which may take as long as any write."""
+        transport = self._transport
+        if transport is not None and transport.get_write_buffer_size() and self._last_write is None:
+            loop = asyncio.get_running_loop()
+            self._last_write = loop.call_later(self._write_s, self.reset)
+
     def end(self) -> None:
         """Say that nothing more will come, behind what is written."""
         if self._transport is not None and self._transport.can_write_eof():
@@ -253,5 +268,7 @@ class Outlet:
                 missing = self._sent - counts[0]
                 self._recorder.client_sent(-missing)
                 self.record.client_bytes = max(0, self.record.client_bytes - missing)
+        if self._last_write is not None:
+            self._last_write.cancel()
         self._transport = None
         self.socket = None

@@ -448,3 +448,58 @@ async def test_draining_waits_for_a_direct_answer(origin: Origin, ready: Ready) 
     reply = await task
     assert (reply.body, reply.field("connection")) == (b"last", "close")
     await closing
+
+
+@pytest.mark.parametrize("vary", ["Accept-Encoding", None])
+async def test_who_comes_after_a_client_that_reads_the_coding_gets_what_it_reads(
+    origin: Origin, ready: Ready, connect: Connect, ordinary: list[str], vary: str | None
+) -> None:
+    """The coding was asked for in the first one's stead as well."""
+    app, client = await ready()
+    lines = [FRESH, "Content-Encoding: gzip", "Content-Type: text/plain", *([f"Vary: {vary}"] if vary else [])]
+    origin.routes["/a"] = response(gzip.compress(b"hello " * 50), *lines)
+    first = await client.get(origin.url("/a"), "Accept-Encoding: gzip")
+    assert gzip.decompress(first.body) == b"hello " * 50
+    assert not ordinary
+    for fields in ((), ("Accept-Encoding: identity",), ("Accept-Encoding: gzip;q=0",)):
+        reply = await (await connect(app)).get(origin.url("/a"), *fields)
+        assert reply.field("content-encoding") is None
+        assert reply.body == b"hello " * 50
+    again = await client.get(origin.url("/a"), "Accept-Encoding: gzip")
+    assert (again.field("content-encoding"), again.body) == ("gzip", first.body)
+    assert origin.count("/a") == 1
+
+
+@pytest.mark.parametrize("how", ["large", "fails", "validated"])
+async def test_what_is_under_way_at_the_stop_is_answered(
+    origin: Origin, ready: Ready, connect: Connect, how: str
+) -> None:
+    """Also where the direct path leaves it to a task that has not begun yet."""
+    app, _ = await ready("server.drain_timeout=10s")
+    client = await connect(app)
+    if how == "validated":
+        origin.routes["/a"] = response(b"old", "Cache-Control: max-age=0", 'ETag: "1"')
+        await client.get(origin.url("/a"))
+    opened = asyncio.Event()
+
+    async def route(received: Received, wire: Wire) -> None:
+        await opened.wait()
+        if how == "fails":
+            wire.reset()
+        else:
+            await wire.send(response(BODY, FRESH))
+
+    origin.routes["/a"] = route
+    task = asyncio.ensure_future(client.get(origin.url("/a")))
+    await origin.until(lambda: origin.count("/a") == (2 if how == "validated" else 1))
+    closing = asyncio.ensure_future(app.close())
+    assert app.listener is not None
+    connections = app.listener._server._connections
+    while not all(one.inlet.is_stopping for one in connections):  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    opened.set()
+    reply = await task
+    assert (reply.status, reply.body) == (200, BODY) if how != "fails" else reply.status == 502
+    async with asyncio.timeout(5):
+        await closing
+    assert app.counters.requests == (3 if how == "validated" else 2)

@@ -50,6 +50,21 @@ async def test_one_asks_for_all_who_come_meanwhile(
         assert (reply.status, reply.body) == (200, b"stored")
 
 
+async def test_who_is_known_waits_for_it_too(origin: Origin, ready: Ready, connect: Connect) -> None:
+    app, client = await stored(origin, ready)
+    opened = held(origin, "/a", HOLDS)
+    tasks = [asyncio.ensure_future(client.get(origin.url("/a")))]
+    await origin.until(lambda: origin.count("/a") == 1)
+    other = await connect(app)
+    tasks.append(asyncio.ensure_future(other.get(origin.url("/a"), "Authorization: Basic eA==")))
+    while not app.engine.flights._pending[origin.url("/a")].waiters:
+        await asyncio.sleep(0)
+    origin.routes["/a"] = HOLDS
+    opened.set()
+    for reply in await asyncio.gather(*tasks):
+        assert (reply.status, reply.body) == (200, b"stored")
+
+
 async def test_everybody_who_reloads_asks(origin: Origin, ready: Ready, connect: Connect) -> None:
     app, client = await stored(origin, ready)
     opened = held(origin, "/a", HOLDS)
@@ -67,6 +82,8 @@ async def test_everybody_who_reloads_asks(origin: Origin, ready: Ready, connect:
 @pytest.mark.parametrize("has_other", [False, True], ids=["alone", "another waits"])
 async def test_a_client_that_leaves(origin: Origin, ready: Ready, connect: Connect, has_other: bool) -> None:
     app, client = await stored(origin, ready)
+    tags: list[str] = []
+    app.counters.on_finished = lambda record: tags.append(record.tag) if record.is_aborted else None
     opened = held(origin, "/a", HOLDS)
     await client.send(f"GET {origin.url('/a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await origin.until(lambda: origin.count("/a") == 1)
@@ -85,6 +102,8 @@ async def test_a_client_that_leaves(origin: Origin, ready: Ready, connect: Conne
         assert (await task).body == b"stored"
     await settled(app)
     assert app.counters.aborted == 1
+    # Nothing has been answered, so nothing was modified.
+    assert tags == ["TCP_MISS"]
     origin.routes["/a"] = HOLDS
     assert (await (await connect(app)).get(origin.url("/a"))).body == b"stored"
 

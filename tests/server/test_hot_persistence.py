@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cacheproxy.server.lingering import LINGER_BYTES, LINGER_S, Lingering
+from cacheproxy.server.outlet import Outlet
 from tests.server.test_hot_equals_ordinary import House, begun
 
 KEEP = "Connection: keep-alive"
@@ -134,3 +135,43 @@ def test_lingering_ends() -> None:
     lingering._due(clock)  # type: ignore[arg-type]
     assert third.is_closed
     assert (len(lingering), len(clock.due)) == (0, 2)
+
+
+class Slow:
+    """A transport whose client reads nothing."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.is_aborted = False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+@pytest.mark.parametrize(("size", "is_aborted"), [(0, False), (1, True)])
+async def test_who_does_not_read_the_last_answer_has_as_long_as_for_any(size: int, is_aborted: bool) -> None:
+    slow = Slow(size)
+    outlet = Outlet(slow, None, None, 0.0)  # type: ignore[arg-type]
+    outlet.closing()
+    outlet.closing()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert slow.is_aborted is is_aborted
+
+
+async def test_who_has_read_it_is_left_alone() -> None:
+    slow = Slow(1)
+    outlet = Outlet(slow, None, None, 0.0)  # type: ignore[arg-type]
+    outlet.closing()
+    outlet.lost(is_abrupt=False)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not slow.is_aborted

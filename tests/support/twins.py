@@ -65,6 +65,9 @@ class Wire:
     def can_write_eof(self) -> bool:
         return False
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 class WireTransport(Wire, asyncio.Transport):  # type: ignore[misc]
     """What `connection_made` accepts."""
