@@ -11,8 +11,9 @@ import sys
 
 from benchmarks.performance.sizes import SIZES
 
-TARGET = re.compile(rb"(?:GET|HEAD) (?:http://[^/ ]*)?/(obj|nc)/(\w+)/\S* HTTP/1\.[01]\r\n")
+TARGET = re.compile(rb"(?:GET|HEAD) (?:http://[^/ ]*)?/(obj|nc|check)/(\w+)/\S* HTTP/1\.[01]\r\n")
 PIECE = b"x" * 262144
+CONTROL = {b"obj": b"public, max-age=86400", b"nc": b"no-store", b"check": b"max-age=0"}
 
 
 class Answering(asyncio.Protocol):
@@ -63,8 +64,11 @@ class Answering(asyncio.Protocol):
             )
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
             return
-        control = b"public, max-age=86400" if match[1] == b"obj" else b"no-store"
+        control = CONTROL[match[1]]
         fields = b'ETag: "1"\r\nX-Fetched: %d\r\nCache-Control: %s\r\n' % (Answering.requests, control)
+        if b'\r\nIf-None-Match: "1"\r\n' in head:
+            self._transport.write(b"HTTP/1.1 304 Not Modified\r\n" + fields + b"\r\n")
+            return
         lines = b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: %d\r\n\r\n" % size
         if size <= len(PIECE):
             self._transport.write(lines + PIECE[:size])

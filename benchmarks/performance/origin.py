@@ -44,6 +44,7 @@ SERVER = """
     location = /status {{ stub_status; }}
     location ~ ^/obj/(\\w+)/ {{ alias {files}/$1; add_header Cache-Control "public, max-age=86400";
       add_header {fetched} $request_id; }}
+    location ~ ^/check/(\\w+)/ {{ alias {files}/$1; add_header Cache-Control "max-age=0"; }}
     location ~ ^/nc/(\\w+)/ {{ alias {files}/$1; add_header Cache-Control "no-store"; }}
   }}
 }}

@@ -85,6 +85,31 @@ SUITES: Final = (
         (P99, CPU, RATE),
         seconds=2,
     ),
+    # As `ab -k` asks.
+    Suite(
+        "hit-old",
+        "memory hit 1 KB, HTTP/1.0 with keep-alive",
+        "wrk",
+        "hit",
+        MISSING,
+        replace(SMALL, version="1.0", connection="keep-alive"),
+    ),
+    Suite(
+        "hit-close",
+        "memory hit 1 KB, a connection each",
+        "wrk",
+        "hit",
+        MISSING,
+        replace(SMALL, connection="close"),
+    ),
+    Suite(
+        "check-1k",
+        "stored 1 KB, validated each time (304)",
+        "wrk",
+        "miss",
+        MISSING,
+        Traffic(("1k",), 500, 50, kind="check"),
+    ),
     Suite("disk-1k", "disk hit 1 KB", "wrk", "hit", DISK, Traffic(("1k",), 4000, 50, uniform=True), quick=True),
     Suite("disk-16k", "disk hit 16 KB", "wrk", "hit", DISK, Traffic(("16k",), 4000, 50, uniform=True)),
     Suite(

@@ -21,7 +21,9 @@ class Traffic:
     sizes: tuple[str, ...]
     objects: int
     connections: int
-    kind: str = "obj"  # obj: cacheable; nc: no-store
+    kind: str = "obj"  # obj: cacheable; nc: no-store; check: to be validated each time
+    version: str = "1.1"
+    connection: str = ""  # what each request says of it
     uniform: bool = False  # else Zipf 0.9
     new_fields: bool = False  # all fields but Host differ in every request
     new_share: float = 0.0  # share of requests for cacheable objects that nobody asked for before
@@ -54,7 +56,7 @@ local lines, order, at, slot = {}, {}, 0, 0
 
 local function line(kind, size, name)
   return "GET http://" .. origin .. "/" .. kind .. "/" .. size .. "/" .. name
-    .. " HTTP/1.1\\r\\nHost: " .. origin .. "\\r\\n"
+    .. " HTTP/@VERSION@\\r\\nHost: " .. origin .. "\\r\\n@CONNECTION@"
 end
 
 local function text_of(number)
@@ -137,6 +139,8 @@ def script(traffic: Traffic, authority: str, left_out: Collection[int] = ()) -> 
         "NEW_SHARE": str(traffic.new_share),
         "PRIVATE_SHARE": str(traffic.private_share),
         "KIND": traffic.kind,
+        "VERSION": traffic.version,
+        "CONNECTION": f"Connection: {traffic.connection}\\r\\n" if traffic.connection else "",
         "LEFT_OUT": ", ".join(f"[{number}] = true" for number in sorted(left_out)),
         "FIELDS": FIXED_FIELDS.replace("\r\n", "\\r\\n"),
     }
