@@ -26,6 +26,8 @@ class Acceptor:
     def __init__(
         self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol], at_once: int, tasks: TaskGroup
     ) -> None:
+        # Of several processes with the same socket another may be quicker.
+        sock.setblocking(False)
         self._sock = sock
         self._protocol = protocol
         self._at_once = at_once

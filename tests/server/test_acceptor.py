@@ -41,6 +41,9 @@ class Failing:
         number = self.errors.pop(0) if self.errors else errno.EAGAIN
         raise OSError(number, "told so")
 
+    def setblocking(self, is_blocking: bool) -> None:
+        assert not is_blocking
+
     def close(self) -> None:
         self.near.close()
         self.far.close()
@@ -107,6 +110,15 @@ async def test_no_descriptor_is_free(
     assert [record.message for record in caplog.records] == [
         "no new connection is accepted for 0 s: told so"
     ] * 2
+
+
+async def test_nobody_is_waited_for() -> None:
+    """Another process may have taken who was there."""
+    (sock,) = bind("127.0.0.1", 0)
+    sock.setblocking(True)
+    acceptor = Acceptor(sock, Greeter, 8, TaskGroup("test"))
+    acceptor._accept()
+    acceptor.close()
 
 
 async def test_not_more_than_so_many_at_a_turn() -> None:
