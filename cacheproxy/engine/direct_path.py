@@ -93,5 +93,5 @@ class DirectPath(DirectParts):
         decision = validated(self, facts, found[0])
         if decision is None:
             return None
-        exchange = DirectValidation(self, line, facts, outbound, affinity, reply, found[0], decision)
-        return exchange if exchange.validate() else None
+        exchange = DirectValidation(self, line, facts, outbound, affinity, reply)
+        return exchange if exchange.validate(found[0], decision) else None

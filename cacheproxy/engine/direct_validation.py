@@ -20,14 +20,13 @@ from cacheproxy.engine.asking import SHAREABLE
 from cacheproxy.engine.direct import DirectExchange, DirectParts
 from cacheproxy.engine.flight import Begun, Flight, Judged
 from cacheproxy.engine.hot import at_once
-from cacheproxy.engine.outbound import Outbound
 from cacheproxy.engine.outcome import Plan, Private, Restart
-from cacheproxy.engine.serving import Damaged, NotHere, answer_from
+from cacheproxy.engine.serving import answer_from
 from cacheproxy.engine.tags import hit_tag
 from cacheproxy.errors import CacheproxyError, StaleConnection
 from cacheproxy.http.message import Fields, RequestHead
-from cacheproxy.ports import Affinity, BodySource, Candidate
-from cacheproxy.ports.direct import FollowedResponse, Line, Reply
+from cacheproxy.ports import BodySource, Candidate
+from cacheproxy.ports.direct import FollowedResponse
 from cacheproxy.reasons import Reason
 
 _NO_FIELDS = Fields()
@@ -53,25 +52,12 @@ class DirectValidation(DirectExchange):
 
     __slots__ = ("_body", "_candidate", "_decision", "_is_conditional")
 
-    def __init__(
-        self,
-        path: DirectParts,
-        line: Line,
-        facts: FieldFacts,
-        outbound: Outbound,
-        affinity: Affinity,
-        reply: Reply,
-        candidate: Candidate,
-        decision: Validate,
-    ) -> None:
-        super().__init__(path, line, facts, outbound, affinity, reply)
-        self._candidate = candidate
-        self._decision = decision
-        self._is_conditional = True
-        self._body: BodySource
+    _body: BodySource
 
-    def validate(self) -> bool:
-        """Ask; False where that has to wait, or somebody asks already."""
+    def validate(self, candidate: Candidate, decision: Validate) -> bool:
+        """Ask about `candidate`; False where that has to wait, or somebody asks already."""
+        self._candidate, self._decision = candidate, decision
+        self._is_conditional = True
         path, stored = self._path, self._candidate.stored
         is_shareable = self._decision.reason in SHAREABLE
         if is_shareable and path.flights.pending(self._key) is not None:
@@ -136,13 +122,8 @@ class DirectValidation(DirectExchange):
         given = Candidate(stored, self._body, freshened.candidate.tier)
         age = max(0.0, stored.corrected_initial_age)
         cookies = own_cookies(freshened.head)
-        try:
-            answer = at_once(answer_from(path.parts, request, given, age, Reason.REVALIDATED, cookies=cookies))
-        except (Damaged, NotHere):
-            answer = None
-        if answer is None:
-            self._leave()
-            return
+        answer = at_once(answer_from(path.parts, request, given, age, Reason.REVALIDATED, cookies=cookies))
+        assert answer is not None, "all of the body is in memory"
         path.parts.store.touch(stored)
         record = reply.record()
         record.reason = Reason.REVALIDATED

@@ -28,7 +28,9 @@ class PreparedAnswers:
 
         `says` is what it has to say of the connection.
         """
-        if says or not facts.is_plain or not line.is_get:
+        if not facts.is_plain and not self._store.is_fresh(candidate, facts.asked, now):
+            return None
+        if says or facts.conditions is not None or not line.is_get:
             return self._other(candidate, line, facts, says, now)
         prepared = candidate.prepared
         prebuilt: Prebuilt | None = prepared.plain
@@ -39,15 +41,8 @@ class PreparedAnswers:
     def _other(
         self, candidate: Candidate, line: LineFacts, facts: FieldFacts, says: str, now: float
     ) -> Prebuilt | None:
-        """Directives, conditions, ranges, HEAD, HTTP/1.0, and what is to be the last."""
-        if not facts.is_plain and not self._store.is_fresh(candidate, facts.asked, now):
-            return None
+        """Conditions, ranges, HEAD, HTTP/1.0, and what is to be the last."""
         prepared = candidate.prepared
-        if facts.conditions is None and line.is_get and not says:
-            if prepared.plain is None:
-                prepared.plain = self._build(candidate, line, facts, says, now)
-            plain: Prebuilt | None = prepared.plain
-            return plain
         others = prepared.others
         if others is None:
             others = prepared.others = {}

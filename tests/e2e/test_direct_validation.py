@@ -32,6 +32,14 @@ async def stored(origin: Origin, ready: Ready, *options: str) -> tuple[App, RawC
     return app, client
 
 
+async def until_waiting(app: App, origin: Origin, count: int) -> None:
+    """Until so many wait for what another asks."""
+    await origin.until(lambda: origin.count("/a") == 1)
+    async with asyncio.timeout(10):
+        while app.engine.flights._pending[origin.url("/a")].waiters < count:
+            await asyncio.sleep(0)
+
+
 async def test_one_asks_for_all_who_come_meanwhile(
     origin: Origin, ready: Ready, connect: Connect, ordinary: list[str]
 ) -> None:
@@ -39,9 +47,7 @@ async def test_one_asks_for_all_who_come_meanwhile(
     opened = held(origin, "/a", HOLDS)
     others = [await connect(app) for _ in range(4)]
     tasks = [asyncio.ensure_future(one.get(origin.url("/a"))) for one in (client, *others)]
-    await origin.until(lambda: origin.count("/a") == 1)
-    while app.engine.flights._pending[origin.url("/a")].waiters < len(others):
-        await asyncio.sleep(0)
+    await until_waiting(app, origin, len(others))
     # They wait in tasks; the first one does not.
     assert len(ordinary) == len(others)
     origin.routes["/a"] = HOLDS
@@ -57,8 +63,8 @@ async def test_who_is_known_waits_for_it_too(origin: Origin, ready: Ready, conne
     await origin.until(lambda: origin.count("/a") == 1)
     other = await connect(app)
     tasks.append(asyncio.ensure_future(other.get(origin.url("/a"), "Authorization: Basic eA==")))
-    while not app.engine.flights._pending[origin.url("/a")].waiters:
-        await asyncio.sleep(0)
+    await until_waiting(app, origin, 1)
+    assert origin.count("/a") == 1
     origin.routes["/a"] = HOLDS
     opened.set()
     for reply in await asyncio.gather(*tasks):
@@ -90,8 +96,7 @@ async def test_a_client_that_leaves(origin: Origin, ready: Ready, connect: Conne
     task = None
     if has_other:
         task = asyncio.ensure_future((await connect(app)).get(origin.url("/a")))
-        while not app.engine.flights._pending[origin.url("/a")].waiters:
-            await asyncio.sleep(0)
+        await until_waiting(app, origin, 1)
     client.reset()
     async with asyncio.timeout(10):
         while not app.counters.aborted:
