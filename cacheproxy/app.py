@@ -14,26 +14,34 @@ from pathlib import Path
 from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import AdminServer
 from cacheproxy.caching.abandonment import AbandonOptions
-from cacheproxy.caching.options import CachingOptions, SetCookie
+from cacheproxy.caching.options import CachingOptions
 from cacheproxy.clock import SystemClock
-from cacheproxy.config.load import access_policy, parse_listen
+from cacheproxy.config.load import access_policy
 from cacheproxy.config.model import Config
 from cacheproxy.engine.exchange import Engine
 from cacheproxy.engine.parts import Parts
 from cacheproxy.engine.spool import SpoolBudget
 from cacheproxy.errors import StartError, StoreError
-from cacheproxy.http.head import HeadLimits
 from cacheproxy.http.message import RequestHead
-from cacheproxy.policy.rules import Timeouts, overrides_from
+from cacheproxy.options import (
+    bind_all,
+    caching_options,
+    certificate,
+    connection_options,
+    disk_options,
+    max_object,
+)
+from cacheproxy.policy.rules import Timeouts
 from cacheproxy.ports import Selector
 from cacheproxy.server.direct import ClientReplies, DirectReplies
 from cacheproxy.server.hot_path import HotPath
-from cacheproxy.server.listener import Listener, bind
+from cacheproxy.server.listener import ACCEPT_AT_ONCE, Listener, ListeningSockets
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.server.parse_memo import ParseMemo
 from cacheproxy.server.self_check import missing_internals
 from cacheproxy.server.services import Services
-from cacheproxy.sockets import raise_file_limit, room_for_clients
+from cacheproxy.server.tls import Certificate
+from cacheproxy.sockets import raise_file_limit
 from cacheproxy.store.directory import CacheDirectory
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
@@ -58,44 +66,14 @@ def default_directory() -> Path:
     return Path(base) / "cacheproxy"
 
 
-def max_object(config: Config) -> int:
-    """The largest body that is stored."""
-    return config.number("cache.max_object") or config.number("cache.disk") // 4 or 2**62
-
-
-def disk_options(config: Config) -> DiskOptions:
-    """How the disk is used, where it is. Raises StartError."""
-    disk_bytes = config.number("cache.disk")
-    if disk_bytes < 4 * 1024 * 1024:
-        raise StartError("cache.disk is too small: at least 4MiB, or 0 for none")
-    return DiskOptions(
-        disk_bytes,
-        config.number("cache.keep_free"),
-        config.number("cache.write_queue"),
-        config.seconds("cache.disk_wait"),
-    )
-
-
-def caching_options(config: Config) -> CachingOptions:
-    """What RFC 9111 leaves to the operator."""
-    return CachingOptions(
-        set_cookie=SetCookie(config.text("cache.set_cookie")),
-        heuristic_fraction=config.seconds("cache.heuristic_fraction"),
-        heuristic_max_s=config.seconds("cache.heuristic_max"),
-        name_lifetime_s=config.seconds("cache.name_lifetime"),
-        drop_query=config.texts("cache.drop_query"),
-        overrides=overrides_from(config.rules),
-        stale_disconnected_s=config.seconds("cache.stale_disconnected"),
-    )
-
-
 class App:
-    """A proxy. `start()`, wait on `stopped`, `close()`; `addresses` tells where it listens."""
+    """A proxy. `start()`, wait on `stopped`, `close()`; `addresses` and `urls` tell where it listens."""
 
     def __init__(self, config: Config, directory: Path) -> None:
         self.config = config
         self.directory = directory
         self.addresses: list[tuple[str, int]] = []
+        self.urls: list[str] = []
         self.stopped = asyncio.Event()
         self._counters = Counters()
         self._clock = SystemClock()
@@ -127,7 +105,8 @@ class App:
     async def _start(self) -> None:
         config = self.config
         sockets = self._take_place()
-        self.addresses = [sock.getsockname()[:2] for sock in sockets]
+        cert = certificate(config)
+        self.addresses, self.urls = sockets.addresses, sockets.urls
         self.store = await self._open_store()
         self._closers.append(self.store.close)
         self._open_access_log()
@@ -175,16 +154,17 @@ class App:
         async def open_tunnel(request: RequestHead, client: str) -> socket.socket:
             return await open_destination(request, client, access, dialler, via)
 
-        await self._listen(sockets, upstream, open_tunnel)
+        await self._listen(sockets, cert, upstream, open_tunnel)
         await self._open_to_operators()
 
     async def _listen(
         self,
-        sockets: list[socket.socket],
+        sockets: ListeningSockets,
+        cert: Certificate | None,
         upstream: Client,
         open_tunnel: Callable[[RequestHead, str], Awaitable[socket.socket]],
     ) -> None:
-        options = self._connection_options()
+        options = connection_options(self.config)
         self.hot = hot = self._hot_path(options)
         if hot is not None:
             self._counters.catch_up = hot.tally.count
@@ -198,14 +178,15 @@ class App:
                 self.engine.handle, open_tunnel, self._clock, self._counters, options, ahead=hot, direct=replies
             )
         )
-        await listener.start(sockets, self.config.seconds("server.drain_timeout"), *self._accept_at_once)
+        drain_s = self.config.seconds("server.drain_timeout")
+        await listener.start(sockets, drain_s, self._accept_at_once, cert)
         self._closers.append(listener.close)
 
     # what a worker among several does otherwise
 
-    _accept_at_once: tuple[int, ...] = ()
+    _accept_at_once = ACCEPT_AT_ONCE
 
-    def _take_place(self) -> list[socket.socket]:
+    def _take_place(self) -> ListeningSockets:
         """The directory, and the sockets to listen on."""
         lock = CacheDirectory(self.directory)
         self._closers.append(lock.close)
@@ -295,24 +276,6 @@ class App:
         )
         return Client(pool, self._clock)
 
-    def _connection_options(self) -> ConnectionOptions:
-        config = self.config
-        return ConnectionOptions(
-            head_s=config.seconds("server.header_timeout"),
-            idle_s=config.seconds("server.idle_timeout"),
-            body_s=config.seconds("server.body_timeout"),
-            body_rate=config.number("server.body_rate"),
-            write_s=config.seconds("server.write_timeout"),
-            tunnel_idle_s=config.seconds("server.tunnel_idle_timeout"),
-            max_connections=min(config.number("server.max_connections"), room_for_clients()),
-            limits=HeadLimits(
-                config.number("limits.target"),
-                config.number("limits.field"),
-                config.number("limits.head"),
-                config.number("limits.fields"),
-            ),
-        )
-
     def _operations(self) -> Operations:
         async def snapshot() -> dict[str, object]:
             usage = await self.store.usage()
@@ -341,8 +304,3 @@ class App:
             result = self._closers.pop()()
             if asyncio.iscoroutine(result):
                 await result
-
-
-def bind_all(config: Config) -> list[socket.socket]:
-    """Listening sockets for every address of `listen.addresses`. Raises StartError."""
-    return [sock for text in config.texts("listen.addresses") for sock in bind(*parse_listen(text))]

@@ -23,7 +23,7 @@ def usage_error(error: ConfigError) -> click.UsageError:
     "--listen",
     multiple=True,
     metavar="HOST:PORT",
-    help="Where clients connect; may be repeated.  [default: 127.0.0.1:3128]",
+    help="Where clients connect, over TLS with https:// in front; may be repeated.  [default: 127.0.0.1:3128]",
 )
 @config_options
 @cache_dir_option

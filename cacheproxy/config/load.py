@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cacheproxy.config.model import BY_NAME, SECTIONS, Config, Kind, Setting, SettingValue
 from cacheproxy.config.nearest import nearest
@@ -40,18 +41,31 @@ def access_policy(config: Config) -> AccessPolicy:
     )
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """HOST:PORT, [IPv6]:PORT or :PORT. Raises ConfigError."""
-    host, colon, port = text.rpartition(":")
+class ListenAddress(NamedTuple):
+    """Where to listen; an empty host is every address."""
+
+    host: str
+    port: int
+    is_tls: bool = False
+
+
+def parse_listen(text: str) -> ListenAddress:
+    """HOST:PORT, [IPv6]:PORT or :PORT, behind http:// or https:// or neither. Raises ConfigError."""
+    scheme, separator, rest = text.rpartition("://")
+    host, colon, port = rest.rpartition(":")
     if (
         not colon
+        or (separator and scheme.lower() not in ("http", "https"))
         or not (port.isascii() and port.isdigit())
         or len(port) > 5
         or int(port) > 65535
         or (":" in host and not (host.startswith("[") and host.endswith("]")))
     ):
-        raise ConfigError(f"listen: {text!r} is not HOST:PORT (for example 127.0.0.1:3128 or [::1]:3128)")
-    return host.strip("[]"), int(port)
+        raise ConfigError(
+            f"listen: {text!r} is not HOST:PORT (for example 127.0.0.1:3128, [::1]:3128 or, with"
+            " TLS, https://127.0.0.1:3129)"
+        )
+    return ListenAddress(host.strip("[]"), int(port), scheme.lower() == "https")
 
 
 def _read_file(path: Path) -> tuple[dict[str, SettingValue], tuple[Rule, ...]]:
@@ -151,15 +165,21 @@ def _by_kind(setting: Setting, raw: object) -> SettingValue:
 
 def _check_together(config: Config) -> None:
     policy = access_policy(config)
-    addresses = [parse_listen(text) for text in config.texts("listen.addresses")]
+    texts = config.texts("listen.addresses")
+    addresses = [parse_listen(text) for text in texts]
     if not addresses:
         raise ConfigError("listen.addresses is empty: the proxy would not be reachable")
+    secure = next((text for text, one in zip(texts, addresses, strict=True) if one.is_tls), None)
+    if secure is not None and not config.text("listen.certificate"):
+        raise ConfigError(f"listen: {secure!r} takes a certificate: name its file with listen.certificate")
     if is_wider_than_private(policy.client_networks):
         raise ConfigError(
             "access.clients reaches beyond private networks without authentication: that would be an open proxy."
             " Name the networks of your clients"
         )
-    beyond = [host for host, _ in addresses if host not in ("localhost", "::1") and not host.startswith("127.")]
+    beyond = [
+        host for host, _, _ in addresses if host not in ("localhost", "::1") and not host.startswith("127.")
+    ]
     if beyond and "access.clients" not in config.explicit:
         raise ConfigError(
             f"listening on {beyond[0] or 'all addresses'} serves the network: say who may use the proxy with"

@@ -65,7 +65,19 @@ _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("listen.addresses", Kind.TEXTS, ("127.0.0.1:3128",), "where clients connect, HOST:PORT each"),
+    Setting(
+        "listen.addresses",
+        Kind.TEXTS,
+        ("127.0.0.1:3128",),
+        "where clients connect, HOST:PORT each; https:// in front: over TLS",
+    ),
+    Setting(
+        "listen.certificate",
+        Kind.TEXT,
+        "",
+        "certificate and intermediates (PEM) for addresses with https://; taken up anew when the file changes",
+    ),
+    Setting("listen.key", Kind.TEXT, "", "its private key (PEM); empty: in the same file"),
     Setting(
         "server.name",
         Kind.TEXT,

@@ -24,7 +24,7 @@ class Acceptor:
     """
 
     def __init__(
-        self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol], at_once: int, tasks: TaskGroup
+        self, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], at_once: int, tasks: TaskGroup
     ) -> None:
         # Of several processes with the same socket another may be quicker.
         sock.setblocking(False)

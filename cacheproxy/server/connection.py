@@ -98,8 +98,7 @@ class ClientConnection(RequestHandler):
             transport.abort()
             return
         self.inlet.open()
-        if self._ahead is not None:
-            self._verdict = Verdict(self.client)
+        self._verdict = None if self._ahead is None else Verdict(self.client)
 
     def _begin_task(self) -> None:
         self._task_handler = self._loop.create_task(self.start())
@@ -122,10 +121,9 @@ class ClientConnection(RequestHandler):
     def end_soon(self) -> None:
         """The last answer is written: take no further request, and let the client close, within bounds."""
         self.inlet.drop()
-        if self.inlet.has_eof:
+        if self.inlet.has_eof or not self.outlet.end():
             self.force_close()
-        elif self.outlet.is_open:
-            self.outlet.end()
+        else:
             self._services.lingering.add(self, self._loop)
 
     def _begins_direct(self, plain: Plain, data: bytes, verdict: Verdict) -> bool:
@@ -186,6 +184,9 @@ class ClientConnection(RequestHandler):
     def force_close(self) -> None:
         """Close once what is written has been sent."""
         self.outlet.closing()
+        if self.transport is not None and self.transport.is_closing():
+            # asyncio's TLS does not bear to be closed twice.
+            self.transport = None
         super().force_close()
 
     def close(self) -> None:

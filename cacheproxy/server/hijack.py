@@ -1,4 +1,6 @@
-"""Takes a client's raw connection for a tunnel: asyncio's transport would end both ways at the first end-of-file."""
+"""Takes a client's connection for a tunnel: its descriptor, as asyncio's transport would end both ways at the first
+end-of-file, or over TLS the transport, as the descriptor carries something else.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,16 @@ from cacheproxy.errors import CacheproxyError, ClientError, ClientGone
 from cacheproxy.http.dates import format_date
 from cacheproxy.http.framing import request_framing
 from cacheproxy.http.message import RequestHead
-from cacheproxy.ports import ExchangeRecord
 from cacheproxy.reasons import Reason
 from cacheproxy.server.failures import answer_to, kind_of
 from cacheproxy.server.inlet import Inlet
 from cacheproxy.server.outlet import Outlet
 from cacheproxy.server.services import Services
-from cacheproxy.tunnel.relay import RelayCount, relay
+from cacheproxy.tunnel.relay import RelayCount, relay, relay_transports
+from cacheproxy.tunnel.transports import End
 
+# How long what a client has sent last may take to a destination that is slow to read it.
+_LAST_WORDS_S = 10.0
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -27,6 +31,7 @@ class Hijacked(Protocol):
 
     inlet: Inlet
     outlet: Outlet
+    transport: asyncio.Transport | None
 
     @property
     def client(self) -> str:
@@ -44,19 +49,18 @@ async def connect(request: RequestHead, connection: Hijacked, services: Services
     destination = await _reach(request, connection.client, outlet, services)
     if destination is None:
         return
-    try:
-        # Answers to earlier, pipelined requests go first.
-        await outlet.flushed()
-        own = outlet.socket
-        if own is None:
-            raise ConnectionResetError("the client has left")
-        connection.let_go()
+    record.hierarchy = f"HIER_DIRECT/{_peer(destination)}"
+    count = RelayCount()
+    with destination:
         try:
-            await _carry(own, destination, connection.inlet.take_rest(), record, services)
+            if outlet.is_tls:
+                await _carry_over_tls(connection, destination, count, services)
+            else:
+                await _carry(connection, destination, count, services)
         finally:
-            outlet.abort()
-    finally:
-        destination.close()
+            if record.status:
+                record.client_bytes = count.down + len(_ESTABLISHED)
+                services.recorder.tunnelled(count.up, count.down)
 
 
 async def _reach(request: RequestHead, client: str, outlet: Outlet, services: Services) -> socket.socket | None:
@@ -76,22 +80,48 @@ async def _reach(request: RequestHead, client: str, outlet: Outlet, services: Se
 
 
 async def _carry(
-    own: socket.socket, destination: socket.socket, early: bytes, record: ExchangeRecord, services: Services
+    connection: Hijacked, destination: socket.socket, count: RelayCount, services: Services
 ) -> None:
-    """Say 200 and relay until the end. `own` is the client's socket, whose transport must not read any more."""
-    record.hierarchy = f"HIER_DIRECT/{_peer(destination)}"
-    count = RelayCount()
+    """Say 200 and relay between the sockets until the end."""
+    outlet, options = connection.outlet, services.options
+    # Answers to earlier, pipelined requests go first.
+    await outlet.flushed()
+    own = outlet.socket
+    if own is None:
+        raise ConnectionResetError("the client has left")
+    connection.let_go()
     # The family only matters for addresses, which nobody asks this one for: naming it saves three system calls.
     client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=os.dup(own.fileno()))
     try:
         client.setblocking(False)
-        await _say_yes(client, services.options.write_s)
-        record.status = 200
-        await relay(client, destination, early, services.options.tunnel_idle_s, count, services.tunnels)
+        await _say_yes(client, options.write_s)
+        outlet.record.status = 200
+        early = connection.inlet.take_rest()
+        await relay(client, destination, early, options.tunnel_idle_s, count, services.tunnels)
     finally:
         client.close()
-        record.client_bytes = count.down + len(_ESTABLISHED)
-        services.recorder.tunnelled(count.up, count.down)
+        outlet.abort()
+
+
+async def _carry_over_tls(
+    connection: Hijacked, destination: socket.socket, count: RelayCount, services: Services
+) -> None:
+    """The same between transports."""
+    outlet, options = connection.outlet, services.options
+    await outlet.drained()
+    transport = connection.transport
+    if transport is None:
+        raise ConnectionResetError("the client has left")
+    connection.let_go()
+    far = await End.at(destination)
+    near = End.take(transport)
+    try:
+        transport.write(_ESTABLISHED)
+        outlet.record.status = 200
+        await relay_transports(near, far, connection.inlet.take_rest(), options.tunnel_idle_s, count)
+    finally:
+        near.release()
+        far.close(_LAST_WORDS_S)
 
 
 async def _say_yes(client: socket.socket, write_s: float) -> None:

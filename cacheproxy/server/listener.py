@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -13,11 +15,12 @@ from cacheproxy.errors import StartError
 from cacheproxy.server.acceptor import Acceptor
 from cacheproxy.server.connection import ClientConnection
 from cacheproxy.server.services import Services
+from cacheproxy.server.tls import Certificate, Handshakes
 from cacheproxy.tasks import TaskGroup
 
 # The kernel takes as much of it as `net.core.somaxconn` allows. Who finds the queue full tries again after a second.
 _BACKLOG = 16 * 1024
-_ACCEPT_AT_ONCE = 1024
+ACCEPT_AT_ONCE = 1024
 
 
 class ConnectionServer(web.Server):
@@ -81,30 +84,97 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+@dataclass(frozen=True, slots=True)
+class ListeningSockets:
+    """Where clients connect: in the clear, and over TLS."""
+
+    plain: list[socket.socket] = field(default_factory=list)
+    tls: list[socket.socket] = field(default_factory=list)
+
+    @classmethod
+    def bind(cls, addresses: Iterable[tuple[str, int, bool]]) -> ListeningSockets:
+        """For each host, port and whether it is TLS. Raises StartError."""
+        bound = cls()
+        try:
+            for host, port, is_tls in addresses:
+                (bound.tls if is_tls else bound.plain).extend(bind(host, port))
+        except StartError:
+            bound.close()
+            raise
+        return bound
+
+    @property
+    def all(self) -> list[socket.socket]:
+        """Both kinds."""
+        return [*self.plain, *self.tls]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each."""
+        return [sock.getsockname()[:2] for sock in self.all]
+
+    @property
+    def urls(self) -> list[str]:
+        """The same as clients write them."""
+        found = []
+        for scheme, sockets in (("http", self.plain), ("https", self.tls)):
+            for sock in sockets:
+                host, port = sock.getsockname()[:2]
+                found.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        return found
+
+    def close(self) -> None:
+        """Close them all."""
+        for sock in self.all:
+            sock.close()
+
+
 class Listener:
     """Accepts connections on sockets. Start it, then close it with a time to drain."""
 
     def __init__(self, services: Services) -> None:
+        self._services = services
         self._server = ConnectionServer(services)
         self._runner: web.ServerRunner | None = None
         self._acceptors: list[Acceptor] = []
         self._tasks = TaskGroup("listener")
 
     async def start(
-        self, sockets: list[socket.socket], drain_s: float, accept_at_once: int = _ACCEPT_AT_ONCE
+        self,
+        sockets: ListeningSockets,
+        drain_s: float,
+        accept_at_once: int = ACCEPT_AT_ONCE,
+        certificate: Certificate | None = None,
     ) -> None:
-        """Accept on `sockets`, which belong to the listener from now on.
+        """Accept on `sockets`, which belong to the listener from now on; those for TLS take a certificate.
 
         `accept_at_once`: how many at a turn of the loop. Where processes share the sockets each leaves some.
         """
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=drain_s)
         await self._runner.setup()
-        for sock in sockets:
+        for sock in sockets.all:
             # Accepted ones inherit it.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            acceptor = Acceptor(sock, self._server, accept_at_once, self._tasks)
-            acceptor.start()
-            self._acceptors.append(acceptor)
+        handshakes = None if certificate is None else self._handshakes(certificate)
+        for sock in sockets.tls:
+            assert handshakes is not None
+            self._accept(Acceptor(sock, handshakes, accept_at_once, self._tasks))
+        for sock in sockets.plain:
+            self._accept(Acceptor(sock, self._server, accept_at_once, self._tasks))
+
+    def _accept(self, acceptor: Acceptor) -> None:
+        acceptor.start()
+        self._acceptors.append(acceptor)
+
+    def _handshakes(self, certificate: Certificate) -> Handshakes:
+        services, server = self._services, self._server
+        limit = services.options.max_connections
+        return Handshakes(
+            server,
+            lambda: certificate.context(services.clock.monotonic()),
+            services.options.head_s,
+            lambda under_way: under_way + server.open_connections < limit,
+        )
 
     @property
     def connections(self) -> int:

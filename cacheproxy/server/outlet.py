@@ -74,6 +74,11 @@ class Outlet:
             fields = end_to_end(head.fields).without(("content-length",))
             self.write(head.with_fields(fields).wire())
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether there is TLS between this and the socket: what is written there is not what the client reads."""
+        return self._transport is not None and self._transport.get_extra_info("sslcontext") is not None
+
     def count(self, data: bytes) -> None:
         """Count what will be written in this turn of the loop or at the beginning of the next."""
         count = len(data)
@@ -103,6 +108,9 @@ class Outlet:
         its machine says to the next bytes: asyncio no longer watches such a socket, and would learn it one piece
         of the origin's later.
         """
+        if self.is_tls:
+            # asyncio ends both ways.
+            return False
         self._is_half_closed = True
         since = self._midway_since
         if has_more or since is None or self._transport is None:
@@ -226,7 +234,7 @@ class Outlet:
         if not head.chunked and head.length is None:
             # Framed by the connection's end: only a reset tells a cut from an end.
             self.reset()
-        elif self._transport is not None:
+        elif self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def closing(self) -> None:
@@ -236,13 +244,18 @@ class Outlet:
             loop = asyncio.get_running_loop()
             self._last_write = loop.call_later(self._write_s, self.reset)
 
-    def end(self) -> None:
-        """Say that nothing more will come, behind what is written."""
-        if self._transport is not None and self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError as error:
-                log.debug("no end: %s", error)
+    def end(self) -> bool:
+        """Say that nothing more will come, behind what is written.
+
+        False where the client has left, or TLS is closed as a whole; it waits for the client's end by itself.
+        """
+        if self._transport is None or not self._transport.can_write_eof():
+            return False
+        try:
+            self._transport.write_eof()
+        except OSError as error:
+            log.debug("no end: %s", error)
+        return True
 
     def abort(self) -> None:
         """Close at once."""

@@ -14,24 +14,21 @@ from cacheproxy.config.model import Config
 class Greeting:
     """What `serve` prints once it listens."""
 
-    addresses: list[tuple[str, int]]
+    urls: list[str]
     directory: Path
     memory: str
     disk: str
 
     def __str__(self) -> str:
-        where = ", ".join(
-            f"http://{f'[{host}]' if ':' in host else host}:{port}" for host, port in self.addresses
-        )
         return (
-            f"cacheproxy {__version__} listens on {where}\n"
+            f"cacheproxy {__version__} listens on {', '.join(self.urls)}\n"
             f"  cache: {self.directory} (memory {self.memory}, disk {self.disk})\n"
-            f"  try:   curl -x {where.partition(',')[0]} http://deb.debian.org/debian/README\n"
+            f"  try:   curl -x {self.urls[0]} http://deb.debian.org/debian/README\n"
         )
 
 
-def greet(config: Config, addresses: list[tuple[str, int]], directory: Path) -> None:
+def greet(config: Config, urls: list[str], directory: Path) -> None:
     """Say on standard error where the proxy listens."""
     memory, disk = (config.show(name).strip('"') for name in ("cache.memory", "cache.disk"))
-    sys.stderr.write(str(Greeting(addresses, directory, memory, disk)))
+    sys.stderr.write(str(Greeting(urls, directory, memory, disk)))
     sys.stderr.flush()

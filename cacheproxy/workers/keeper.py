@@ -14,13 +14,13 @@ from typing import Any
 
 from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import SOCKET_NAME, AdminServer
-from cacheproxy.app import caching_options, disk_options, max_object
 from cacheproxy.channel import Channel, ChannelLost, Handlers
 from cacheproxy.clock import SystemClock
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners
 from cacheproxy.errors import StartError, StoreError
 from cacheproxy.http.uri import TargetUri
+from cacheproxy.options import caching_options, disk_options, max_object
 from cacheproxy.policy.rules import placed
 from cacheproxy.ports import Selector, Usage
 from cacheproxy.store.kept_disk import Keeping, KeptDisk

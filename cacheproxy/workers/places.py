@@ -7,10 +7,11 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cacheproxy.app import bind_all
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import socket_name
 from cacheproxy.errors import StartError
+from cacheproxy.options import bind_all
+from cacheproxy.server.listener import ListeningSockets
 from cacheproxy.sockets import bind_unix
 
 _KEEPER = "keeper.sock"
@@ -22,7 +23,7 @@ class Places:
     """Listening sockets: the clients', the keeper's, one for each worker. Who dies leaves its queue to the next."""
 
     directory: Path
-    clients: list[socket.socket] = field(default_factory=list)
+    clients: ListeningSockets = field(default_factory=ListeningSockets)
     keeper: socket.socket | None = None
     workers: list[socket.socket] = field(default_factory=list)
 
@@ -57,8 +58,7 @@ class Places:
 
     def close_clients(self) -> None:
         """From now on nobody can connect once the workers have closed theirs."""
-        for sock in self.clients:
-            sock.close()
+        self.clients.close()
 
     def close(self) -> None:
         """Close everything and remove the names."""
@@ -72,7 +72,7 @@ class Places:
 
     def _all(self) -> list[socket.socket]:
         own = [self.keeper] if self.keeper is not None else []
-        return [*self.clients, *own, *self.workers]
+        return [*self.clients.all, *own, *self.workers]
 
 
 @dataclass(frozen=True, slots=True)

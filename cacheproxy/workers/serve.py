@@ -38,6 +38,6 @@ async def _alone(config: Config, directory: Path) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    greet(config, app.addresses, directory)
+    greet(config, app.urls, directory)
     await app.stopped.wait()
     await app.close()

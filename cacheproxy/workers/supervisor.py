@@ -103,8 +103,7 @@ class Supervisor:
         for post in (self._keeper, *self._workers):
             report = self._fork(post)
             report.wait()
-        addresses = [sock.getsockname()[:2] for sock in self._places.clients]
-        greet(self._config, addresses, self._directory)
+        greet(self._config, self._places.clients.urls, self._directory)
         while not self._is_stopping:
             self._sleep(self._next_due())
             self._reap()
@@ -178,7 +177,7 @@ class Supervisor:
         run_keeper(self._config, self._directory, self._places, self._count, self._lifeline[0], report)
 
     def _start_worker(self, number: int, report: Report) -> None:
-        self._places.keep_only(*self._places.clients, self._places.workers[number])
+        self._places.keep_only(*self._places.clients.all, self._places.workers[number])
         shared: dict[str, SettingValue] = {
             name: max(1, -(-self._config.number(name) // self._count)) for name in _SHARED
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from cacheproxy.channel import Channel, Handlers
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners
 from cacheproxy.ports import Selector
+from cacheproxy.server.listener import ListeningSockets
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.store.disk import DiskTier
 from cacheproxy.store.memory import MemoryTier
@@ -40,7 +40,7 @@ Meant = tuple[list[str], str | None, str | None, bool]
 class Worker(App):
     """One of several processes on the same sockets."""
 
-    _accept_at_once = (_ACCEPT_AT_ONCE,)
+    _accept_at_once = _ACCEPT_AT_ONCE
 
     def __init__(self, config: Config, directory: Path, seat: Seat) -> None:
         super().__init__(config, directory)
@@ -54,7 +54,7 @@ class Worker(App):
 
     # what App asks for
 
-    def _take_place(self) -> list[socket.socket]:
+    def _take_place(self) -> ListeningSockets:
         # First to be opened, last to be closed: the store still writes over it.
         self._closers.append(self._link.close)
         return self._seat.places.clients
@@ -99,7 +99,7 @@ class Worker(App):
         await self._link.open(self._handlers())
         hops = siblings_listener(self.engine, end, upstream, self._clock, options, self.hot)
         drain_s = self.config.seconds("server.drain_timeout")
-        await hops.start([self._seat.places.workers[self._seat.number]], drain_s / 2)
+        await hops.start(ListeningSockets([self._seat.places.workers[self._seat.number]]), drain_s / 2)
         self._closers.append(hops.close)
         self._closers.append(self._drained)
         self._tasks.spawn("counts", self._tell_counts())

@@ -16,6 +16,7 @@ LAYERS = [
     {"cli"},
     {"workers"},
     {"app"},
+    {"options"},
     {"config"},
     {"server", "admin"},
     {"engine", "tunnel", "store", "upstream", "telemetry", "clock"},
@@ -87,8 +88,8 @@ def test_imports_point_down(module: tuple[Path, ast.Module]) -> None:
         target = name.split(".")[1]
         assert target == part or LEVEL[target] > LEVEL[part], f"{named(path)} imports {name}"
         if target in ONLY_APP:
-            assert part in (target, "app", "workers"), (
-                f"only app and workers may import {target}: {named(path)}"
+            assert part in (target, "app", "options", "workers"), (
+                f"only app, its options and workers may import {target}: {named(path)}"
             )
 
 

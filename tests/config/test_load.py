@@ -133,6 +133,7 @@ def test_options(option: str, shown: str) -> None:
         ("access.connect_ports=443", "must be a list of numbers"),
         ("listen.addresses=[]", "would not be reachable"),
         ('listen.addresses=["3128"]', "is not HOST:PORT"),
+        ('listen.addresses=["127.0.0.1:1", "https://127.0.0.1:2"]', "takes a certificate"),
         ("server.name=a b", "must be letters"),
         ("server.name=a\r\nX: y", "must be letters"),
         ("server.name=名", "must be letters"),
@@ -204,19 +205,23 @@ def test_loopback_needs_none(address: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("127.0.0.1:3128", ("127.0.0.1", 3128)),
-        ("[::1]:3128", ("::1", 3128)),
-        (":3128", ("", 3128)),
-        ("localhost:0", ("localhost", 0)),
+        ("127.0.0.1:3128", ("127.0.0.1", 3128, False)),
+        ("[::1]:3128", ("::1", 3128, False)),
+        (":3128", ("", 3128, False)),
+        ("localhost:0", ("localhost", 0, False)),
+        ("http://localhost:0", ("localhost", 0, False)),
+        ("https://[::1]:3129", ("::1", 3129, True)),
+        ("HTTPS://:3129", ("", 3129, True)),
     ],
 )
-def test_listen(text: str, expected: tuple[str, int]) -> None:
+def test_listen(text: str, expected: tuple[str, int, bool]) -> None:
     assert parse_listen(text) == expected
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3128", "h", "h:", "h:x", "h:-1", "h:65536", "h:²", "::1:3128", "[::1:3128", "h:" + "9" * 5000]
-)
+    "text", ["", "3128", "h", "h:", "h:x", "h:-1", "h:65536", "h:²", "::1:3128", "[::1:3128", "h:" + "9" * 5000,
+     "://h:1", "ftp://h:1", "https://h", "https://", "https://h:1/", "a://https://h:1"],
+)  # fmt: skip
 def test_what_is_no_address_to_listen_on(text: str) -> None:
     with pytest.raises(ConfigError, match="is not HOST:PORT"):
         parse_listen(text)

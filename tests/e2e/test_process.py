@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -32,14 +31,15 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
-        self.port = self._port(self.process.stderr)
+        assert self.process.stderr is not None
+        self.greeting = self.process.stderr.readline()
+        self.port = self.port_of("http")
 
-    @staticmethod
-    def _port(output: IO[str] | None) -> int:
-        assert output is not None
-        line = output.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        assert found, line + output.read()
+    def port_of(self, scheme: str) -> int:
+        """The first port where it listens so."""
+        found = re.search(rf"\b{scheme}://127\.0\.0\.1:(\d+)", self.greeting)
+        assert self.process.stderr is not None
+        assert found, self.greeting + self.process.stderr.read()
         return int(found.group(1))
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

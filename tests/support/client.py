@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 
 
@@ -37,8 +38,11 @@ class RawClient:
         self.received_bytes = 0
 
     @classmethod
-    async def connect(cls, port: int) -> RawClient:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 20))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> RawClient:
+        name = None if tls is None else "localhost"
+        return cls(
+            *await asyncio.open_connection("127.0.0.1", port, limit=1 << 20, ssl=tls, server_hostname=name)
+        )
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

@@ -8,7 +8,7 @@ from cacheproxy.app import App
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners, socket_name
 from cacheproxy.ports import Selector
-from cacheproxy.server.listener import Listener
+from cacheproxy.server.listener import Listener, ListeningSockets
 from cacheproxy.server.options import ConnectionOptions
 from cacheproxy.sockets import bind_unix
 from cacheproxy.store.disk import DiskTier
@@ -65,5 +65,5 @@ class Half(App):
 
         end = self.engine.join(self.owners, siblings, self.owned, purge)
         self.hops = hops = siblings_listener(self.engine, end, upstream, self._clock, options, self.hot)
-        await hops.start([bind_unix(self._sockets / socket_name(self.owners.me))], 1)
+        await hops.start(ListeningSockets([bind_unix(self._sockets / socket_name(self.owners.me))]), 1)
         self._closers.append(hops.close)
