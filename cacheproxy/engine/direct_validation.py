@@ -59,7 +59,7 @@ class DirectValidation(DirectExchange):
         self._candidate, self._decision = candidate, decision
         self._is_conditional = True
         path, stored = self._path, self._candidate.stored
-        is_shareable = self._decision.reason in SHAREABLE
+        is_shareable = self._decision.reason in SHAREABLE and path.flights.helps_others(self._key)
         if is_shareable and path.flights.pending(self._key) is not None:
             return False
         body = self._candidate.body.at_once()

@@ -50,6 +50,8 @@ class Flights:
         self.fillings = Fillings(parts, self._tasks)
         # Keys whose response turned out not to be shareable: nobody waits for those for a while.
         self._unshareable = Lately(parts.unshareable_keys, parts.unshareable_s, parts.monotonic)
+        # Those that were stale again as soon as they were validated: each asks for himself, instead of one after another.
+        self._stale_at_once = Lately(parts.unshareable_keys, parts.unshareable_s, parts.monotonic)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -58,10 +60,16 @@ class Flights:
         """A flight for `key` whose head is awaited and may be shared."""
         return self._pending.get(key)
 
+    def helps_others(self, key: str) -> bool:
+        """Whether what is stored for `key` may be reused once it is validated, as far as is known."""
+        return key not in self._stale_at_once
+
     def start(self, plan: Plan, *, shareable: bool) -> Flight:
         """Begin a fetch in its own task; while its head is awaited, others may wait if it is shareable."""
         flight = Flight(plan.key)
         flight.is_shareable = shareable
+        if plan.unconditional is not None and not self.helps_others(plan.key):
+            shareable = flight.is_shareable = False
         if shareable and plan.key not in self._pending and _mark(plan) not in self._unshareable:
             self._pending[plan.key] = flight
         else:
@@ -90,6 +98,8 @@ class Flights:
         # Only where somebody waited in vain: most that is not shared is asked for by one.
         if isinstance(outcome, Private) and flight.is_shareable and flight.waiters and mark is not None:
             self._unshareable.add(mark)
+        elif isinstance(outcome, Freshened) and outcome.candidate.stored.lifetime.seconds <= 0 < flight.waiters:
+            self._stale_at_once.add(flight.key)
         flight.settle(outcome)
 
     async def take_over(self, begun: Begun) -> FlightOutcome:

@@ -56,6 +56,45 @@ async def test_one_asks_for_all_who_come_meanwhile(
         assert (reply.status, reply.body) == (200, b"stored")
 
 
+async def test_who_has_waited_in_vain_waits_no_more(origin: Origin, ready: Ready, connect: Connect) -> None:
+    """What is stale again at once does not serve those who waited: they ask at once, not one after another."""
+    app, client = await stored(origin, ready)
+    clients = [client, *[await connect(app) for _ in range(5)]]
+    for waiting in (True, False):
+        opened = held(origin, "/a", HOLDS)
+        tasks = [asyncio.ensure_future(one.get(origin.url("/a"))) for one in clients]
+        if waiting:
+            await until_waiting(app, origin, 5)
+        else:
+            await origin.until(lambda: origin.count("/a") == 6)
+        opened.set()
+        for reply in await asyncio.gather(*tasks):
+            assert (reply.status, reply.body) == (200, b"stored")
+        origin.requests.clear()
+    # A miss is still fetched once for all.
+    opened = held(origin, "/a", response(b"new", AGAIN, 'ETag: "2"'))
+    assert (await client.get(origin.url("/a"), method="PURGE")).status == 200
+    tasks = [asyncio.ensure_future(one.get(origin.url("/a"))) for one in clients]
+    await until_waiting(app, origin, 5)
+    opened.set()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+async def test_what_is_fresh_again_serves_all_who_waited(
+    origin: Origin, ready: Ready, connect: Connect, seconds: int
+) -> None:
+    app, client = await stored(origin, ready)
+    fresh = response(b"", f"Cache-Control: max-age={seconds}", 'ETag: "1"', status="304 Not Modified")
+    opened = held(origin, "/a", fresh)
+    clients = [client, *[await connect(app) for _ in range(5)]]
+    tasks = [asyncio.ensure_future(one.get(origin.url("/a"))) for one in clients]
+    await until_waiting(app, origin, 5)
+    opened.set()
+    await asyncio.gather(*tasks)
+    assert origin.count("/a") == (1 if seconds else 6)
+
+
 async def test_who_is_known_waits_for_it_too(origin: Origin, ready: Ready, connect: Connect) -> None:
     app, client = await stored(origin, ready)
     opened = held(origin, "/a", HOLDS)
