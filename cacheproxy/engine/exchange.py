@@ -112,13 +112,8 @@ class Engine:
 
     async def purge(self, selector: Selector, *, dry_run: bool, soft: bool) -> int:
         """Remove stored responses; what is being fetched for them is not stored either. Raises StoreError."""
-        if not dry_run:
-            if selector.urls:
-                for key in selector.urls:
-                    self.flights.invalidate(key)
-            else:
-                self.flights.invalidate_all()
-        return await self._parts.store.purge(selector, dry_run=dry_run, soft=soft)
+        on_their_way = 0 if dry_run else self.flights.invalidate_where(selector.matches)
+        return on_their_way + await self._parts.store.purge(selector, dry_run=dry_run, soft=soft)
 
 
 def _bypass(exchange: Exchange) -> Reason | None:

@@ -31,6 +31,10 @@ log = logging.getLogger("cacheproxy")
 _KEEP_S = 10.0
 
 
+def _terminated(host: str, why: str) -> UpstreamError:
+    return UpstreamError(Reason.CONNECTION_TERMINATED, host, why, before_head=False)
+
+
 class Fillings:
     """All assemblies to which fetches add at the moment, by key."""
 
@@ -79,10 +83,17 @@ class Fillings:
         """Wait until what has arrived is stored."""
         await self._keeping.close(_KEEP_S)
 
-    def invalidate(self, key: str) -> None:
-        """What is under way for `key` is neither shared any further nor stored."""
-        for assembly in self._assemblies.pop(key, ()):
-            assembly.is_doomed = True
+    def invalidate(self, key: str) -> int:
+        """What is under way for `key` is neither shared any further nor stored; how many are thus not stored."""
+        doomed = self._assemblies.pop(key, [])
+        for assembly in doomed:
+            if assembly.held:
+                # The store has it already.
+                assembly.is_doomed = True
+            else:
+                # It may be on its way to the disk, where nobody finds it yet.
+                self._lost(assembly)
+        return sum(1 for one in doomed if one.stored.entry_id and not one.held)
 
     def _register(self, assembly: Assembly) -> None:
         if not assembly.is_doomed:
@@ -192,11 +203,7 @@ class Fillings:
             spool.fail(error)
         finally:
             if not spool.is_finished:
-                spool.fail(
-                    UpstreamError(
-                        Reason.CONNECTION_TERMINATED, host, "the fetch was given up", before_head=False
-                    )
-                )
+                spool.fail(_terminated(host, "the fetch was given up"))
             response.close()
             name = task_name(assembly.key)
             await asyncio.shield(self._keeping.spawn(name, self._settle(assembly, part, writer)))
@@ -289,7 +296,7 @@ class Fillings:
         except CacheproxyError as error:
             outcome = Failed(error)
         finally:
-            given_up = self._given_up(assembly)
+            given_up = _terminated(assembly.host, "the origin has another version of what was begun")
             if not part.judged.done():
                 part.judged.set_result(Failed(given_up) if outcome is None else outcome)
             part.spool.fail(outcome.error if isinstance(outcome, Failed) else given_up)
@@ -297,14 +304,6 @@ class Fillings:
             part.spool.close()
             if response is not None:
                 response.close()
-
-    def _given_up(self, assembly: Assembly) -> UpstreamError:
-        return UpstreamError(
-            Reason.CONNECTION_TERMINATED,
-            assembly.host,
-            "the origin has another version of what was begun",
-            before_head=False,
-        )
 
     def _join(
         self,

@@ -6,6 +6,8 @@ response is a candidate like any stored one, and whoever may reuse it follows it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cacheproxy.caching import combining, storing
 from cacheproxy.caching.combining import StorePart
 from cacheproxy.caching.entry import StoredResponse
@@ -121,17 +123,20 @@ class Flights:
         """Store a response that was fetched outside a flight (POST with explicit freshness)."""
         return self.fillings.start(plan, response, verdict)
 
-    def invalidate(self, key: str) -> None:
-        """What is being fetched for `key` now must be neither shared any further nor stored."""
+    def invalidate(self, key: str) -> int:
+        """What is being fetched for `key` now must be neither shared any further nor stored.
+
+        How many responses that had begun to come are thus not stored.
+        """
         flight = self._pending.pop(key, None)
         for one in ([] if flight is None else [flight]) + self._apart.pop(key, []):
             one.is_doomed = True
-        self.fillings.invalidate(key)
+        return self.fillings.invalidate(key)
 
-    def invalidate_all(self) -> None:
-        """As `invalidate`, for every key."""
-        for key in {*self._pending, *self._apart, *self.fillings.keys}:
-            self.invalidate(key)
+    def invalidate_where(self, matches: Callable[[str], bool]) -> int:
+        """As `invalidate`, for every key that matches."""
+        keys = {*self._pending, *self._apart, *self.fillings.keys}
+        return sum(self.invalidate(key) for key in keys if matches(key))
 
     async def close(self, grace_s: float) -> None:
         """Let flights finish for `grace_s`, then cancel them."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import translate
 from typing import Any, Protocol
 
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.known_bodies import BodyFacts
 from cacheproxy.http.digests import Digest
 from cacheproxy.http.ranges import Slice
+from cacheproxy.http.syntax import is_token
 
 
 class BodySource(Protocol):
@@ -144,6 +147,24 @@ class Selector:
     host: str | None = None
     glob: str | None = None
     everything: bool = False
+
+    @property
+    def matches(self) -> Callable[[str], bool]:
+        """Whether a key is one that is meant."""
+        if self.everything:
+            return lambda key: True
+        if self.host is not None:
+            host = self.host.lower()
+            return lambda key: _host_of(key) == host or _host_of(key).partition(":")[0] == host
+        if self.glob is not None:
+            pattern = re.compile(translate(self.glob))
+            return lambda key: pattern.match(key) is not None
+        return frozenset(self.urls).__contains__
+
+
+def _host_of(key: str) -> str:
+    scheme, _, rest = key.partition("://")
+    return rest.partition("/")[0] if is_token(scheme) else ""
 
 
 @dataclass(frozen=True, slots=True)

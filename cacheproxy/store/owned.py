@@ -19,7 +19,7 @@ from cacheproxy.store.body_writer import TieredBodyWriter
 from cacheproxy.store.codec import decode, encode
 from cacheproxy.store.memory import MemoryBody, MemoryTier
 from cacheproxy.store.remote_disk import BLOCK_BITS, RemoteDisk
-from cacheproxy.store.tiered import TieredStore, matcher
+from cacheproxy.store.tiered import TieredStore
 
 _LENT_KEYS = 50_000
 MAX_LENT_HEAD_BYTES = 12 * 1024
@@ -153,7 +153,7 @@ class OwnedStore(TieredStore):
         return len(chosen)
 
     async def _select(self, selector: Selector) -> set[int]:
-        matches = matcher(selector)
+        matches = selector.matches
 
         def is_mine(key: str) -> bool:
             return matches(key) and self._owns(key)
@@ -204,7 +204,7 @@ class OwnedStore(TieredStore):
                 if not self._owns(key):
                     self._memory.drop_key(key)
         else:
-            self.drop_copies_where(matcher(selector))
+            self.drop_copies_where(selector.matches)
 
     def drop_copies_where(self, matches: Callable[[str], bool]) -> None:
         """Forget the copies of others' responses whose key matches."""

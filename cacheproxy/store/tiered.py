@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from fnmatch import translate
 
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.caching.known_bodies import BodyFacts
 from cacheproxy.errors import StoreError
 from cacheproxy.http.digests import Digest
-from cacheproxy.http.syntax import is_token
 from cacheproxy.ports import Candidate, ListedEntry, Selector, Usage
 from cacheproxy.store.batch import MAX_VARIANTS
 from cacheproxy.store.body_writer import ROW_BYTES, TieredBodyWriter
@@ -238,7 +235,7 @@ class TieredStore:
         return await self._disk.remove_all() if self._disk is not None else in_memory
 
     async def _select(self, selector: Selector) -> set[int]:
-        matches = matcher(selector)
+        matches = selector.matches
         chosen = {candidate.stored.entry_id for candidate in self._memory if matches(candidate.stored.key)}
         if self._disk is not None:
             found = self._disk.ids_of(selector.urls) if selector.urls else self._disk.ids_where(matches)
@@ -247,7 +244,7 @@ class TieredStore:
 
     async def entries(self, glob: str | None) -> AsyncIterator[ListedEntry]:
         """What is stored, oldest first, of the URLs that `glob` matches. Raises StoreError."""
-        matches = matcher(Selector(glob=glob, everything=glob is None))
+        matches = Selector(glob=glob, everything=glob is None).matches
         if self._disk is None:
             for candidate in list(self._memory):
                 if matches(candidate.stored.key):
@@ -272,25 +269,6 @@ class TieredStore:
         """Write what is queued and close the file."""
         if self._disk is not None:
             await self._disk.close()
-
-
-def matcher(selector: Selector) -> Callable[[str], bool]:
-    """Whether a key is one that `selector` means."""
-    if selector.everything:
-        return lambda key: True
-    if selector.host is not None:
-        host = selector.host.lower()
-        return lambda key: _host_of(key) == host or _host_of(key).partition(":")[0] == host
-    if selector.glob is not None:
-        pattern = re.compile(translate(selector.glob))
-        return lambda key: pattern.match(key) is not None
-    wanted = frozenset(selector.urls)
-    return lambda key: key in wanted
-
-
-def _host_of(key: str) -> str:
-    scheme, _, rest = key.partition("://")
-    return rest.partition("/")[0] if is_token(scheme) else ""
 
 
 def _listed(candidate: Candidate) -> ListedEntry:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import aiosqlite
 import pytest
 
 from cacheproxy.app import App
 from cacheproxy.engine.flight import Flight
 from cacheproxy.engine.outcome import Restart
+from cacheproxy.ports import Selector
+from cacheproxy.store.body_writer import TieredBodyWriter
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient, Reply
 from tests.support.origin import Origin, Received, Wire, response
@@ -225,6 +229,63 @@ async def test_purge_while_filling_leaves_nothing(origin: Origin, proxy: App, co
     assert (await task).body == BODY
     await client.get(origin.url("/a"))
     assert origin.count("/a") == 2
+
+
+@pytest.mark.parametrize("size", [1000, 300_000])
+@pytest.mark.parametrize("where", ["before the queue", "in the queue"])
+async def test_a_purge_finds_what_is_on_its_way_to_the_disk(
+    origin: Origin,
+    start_proxy: StartProxy,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    size: int,
+) -> None:
+    """Its client has all of it; no look-up finds it yet, and it must not come back later."""
+    app = await start_proxy("cache.memory=0", "cache.ask_codings=[]")
+    client, url = await connect(app), origin.url("/a")
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    finish_rows, execute = TieredBodyWriter._finish_rows, aiosqlite.Connection.execute
+
+    async def finish_rows_later(writer: TieredBodyWriter) -> bool:
+        reached.set()
+        await go_on.wait()
+        return await finish_rows(writer)
+
+    async def begin_later(connection: aiosqlite.Connection, sql: str, *parameters: Any) -> Any:
+        if sql.startswith("BEGIN"):
+            reached.set()
+            await go_on.wait()
+        return await execute(connection, sql, *parameters)
+
+    if where == "in the queue":
+        monkeypatch.setattr(aiosqlite.Connection, "execute", begin_later)
+    else:
+        monkeypatch.setattr(TieredBodyWriter, "_finish_rows", finish_rows_later)
+    origin.routes["/a"] = response(b"old".ljust(size, b"."), FRESH)
+    assert (await client.get(url)).body.startswith(b"old")
+    async with asyncio.timeout(10):
+        await reached.wait()
+        assert (await client.get(url, method="PURGE")).body.startswith(b"1 stored response of")
+        go_on.set()
+        await app.engine.flights.close(10)
+    origin.routes["/a"] = response(b"new", "Cache-Control: no-store")
+    assert (await client.get(url)).body == b"new"
+    assert [entry.url async for entry in app.store.entries(None)] == []
+
+
+async def test_a_purge_leaves_alone_what_it_does_not_mean(origin: Origin, proxy: App, connect: Connect) -> None:
+    gate = Gate(FRESH)
+    origin.routes["/a"] = gate
+    (task,) = await many(connect, proxy, origin.url("/a"), 1)
+    await gate.begun.wait()
+    for selector in (Selector(urls=(origin.url("/b"),)), Selector(host="b.example"), Selector(glob="*/b")):
+        assert await proxy.engine.purge(selector, dry_run=False, soft=False) == 0
+    gate.opened.set()
+    assert (await task).body == BODY
+    client = await connect(proxy)
+    await client.get(origin.url("/a"))
+    assert origin.count("/a") == 1
 
 
 @pytest.mark.parametrize("fields", [FRESH, "Cache-Control: no-store"])
