@@ -52,7 +52,7 @@ class ListenAddress(NamedTuple):
 def parse_listen(text: str) -> ListenAddress:
     """HOST:PORT, [IPv6]:PORT or :PORT, behind http:// or https:// or neither. Raises ConfigError."""
     scheme, separator, rest = text.rpartition("://")
-    host, colon, port = rest.rpartition(":")
+    host, colon, port = (rest.removesuffix("/") if separator else rest).rpartition(":")
     if (
         not colon
         or (separator and scheme.lower() not in ("http", "https"))

@@ -173,6 +173,7 @@ class Listener:
             server,
             lambda: certificate.context(services.clock.monotonic()),
             services.options.head_s,
+            services.options.write_s,
             lambda under_way: under_way + server.open_connections < limit,
         )
 

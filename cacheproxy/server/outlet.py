@@ -245,14 +245,12 @@ class Outlet:
             self._last_write = loop.call_later(self._write_s, self.reset)
 
     def end(self) -> bool:
-        """Say that nothing more will come, behind what is written.
-
-        False where the client has left, or TLS is closed as a whole; it waits for the client's end by itself.
-        """
-        if self._transport is None or not self._transport.can_write_eof():
+        """Say that nothing more will come, behind what is written; False where the client has left."""
+        if self._transport is None:
             return False
+        end = self._transport.get_extra_info("end_writing") or self._transport.write_eof
         try:
-            self._transport.write_eof()
+            end()
         except OSError as error:
             log.debug("no end: %s", error)
         return True

@@ -135,13 +135,16 @@ class TransportDirection:
         self.hold()
 
     def half_close(self) -> None:
-        """Tell the sink that no more will come, which ends TLS as a whole. Raises OSError where it is broken."""
+        """Tell the sink that no more will come. Raises OSError where it is broken."""
         transport = self._sink.transport
         if transport.is_closing():
             raise BrokenPipeError("the other end is closed")
-        if transport.can_write_eof():
+        if (end := transport.get_extra_info("end_writing")) is not None:
+            end()
+        elif transport.can_write_eof():
             transport.write_eof()
         else:
+            # TLS of asyncio's own ends as a whole.
             transport.close()
 
     def received(self, data: bytes) -> None:

@@ -211,7 +211,7 @@ def test_loopback_needs_none(address: str) -> None:
         ("localhost:0", ("localhost", 0, False)),
         ("http://localhost:0", ("localhost", 0, False)),
         ("https://[::1]:3129", ("::1", 3129, True)),
-        ("HTTPS://:3129", ("", 3129, True)),
+        ("HTTPS://:3129/", ("", 3129, True)),
     ],
 )
 def test_listen(text: str, expected: tuple[str, int, bool]) -> None:
@@ -220,7 +220,7 @@ def test_listen(text: str, expected: tuple[str, int, bool]) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "3128", "h", "h:", "h:x", "h:-1", "h:65536", "h:²", "::1:3128", "[::1:3128", "h:" + "9" * 5000,
-     "://h:1", "ftp://h:1", "https://h", "https://", "https://h:1/", "a://https://h:1"],
+     "://h:1", "ftp://h:1", "https://h", "https://", "h:1/", "https://h:1//", "a://https://h:1"],
 )  # fmt: skip
 def test_what_is_no_address_to_listen_on(text: str) -> None:
     with pytest.raises(ConfigError, match="is not HOST:PORT"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -200,7 +201,66 @@ async def test_a_program_behind_it(tmp_path: Path, origin: Origin, workers: str)
     assert origin.count() == 2
 
 
+def _talk_while_reading(port: int, head: bytes) -> tuple[bytes, int]:
+    """A client with little room that says something after each piece it reads; asyncio's own ends at a close_notify."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        sock.settimeout(20)
+        sock.connect(("127.0.0.1", port))
+        with client_context().wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False) as tls:
+            tls.sendall(head)
+            received, sent = bytearray(), 0
+            while piece := tls.recv(16384):
+                received += piece
+                tls.sendall(bytes(500))
+                sent += 500
+            return bytes(received), sent
+
+
+async def test_an_early_answer_to_an_upload_is_whole(start_tls: StartTls) -> None:
+    """What the client still sends must not cost it what is on its way to it."""
+    refusal = response(bytes(4_000_000), "Connection: close", status="413 Content Too Large")
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(refusal)
+        writer.write_eof()
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/up"
+    app = await start_tls()
+    upload = f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n".encode()
+    received, _ = await asyncio.to_thread(_talk_while_reading, app.addresses[1][1], upload)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert (b" 413 " in head, len(body)) == (True, 4_000_000)
+    server.close()
+
+
 # tunnels
+
+
+async def test_what_a_client_says_behind_the_destinations_end(start_tls: StartTls) -> None:
+    """It reaches the destination, and does not cost the client what is on its way to it."""
+    last = random.Random(5).randbytes(8_000_000)
+    heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def ends_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(last)
+        writer.write_eof()
+        heard.set_result(len(await reader.read(-1)))
+        writer.close()
+
+    server = await asyncio.start_server(ends_first, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    app = await start_tls(f"access.connect_ports=[{port}]")
+    received, sent = await asyncio.to_thread(_talk_while_reading, app.addresses[1][1], connect_head(port))
+    async with asyncio.timeout(20):
+        assert received.partition(b"\r\n\r\n")[2] == last
+        assert await heard == sent
+    server.close()
 
 
 async def test_a_tunnel_carries_bytes_both_ways(

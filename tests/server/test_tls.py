@@ -102,7 +102,7 @@ class Door:
         self.held: list[Held] = []
         context = server_context()
         self.handshakes = Handshakes(
-            self._held, lambda: context, limit_s, lambda under_way: under_way < at_most
+            self._held, lambda: context, limit_s, 30.0, lambda under_way: under_way < at_most
         )
         (sock,) = bind("127.0.0.1", 0)
         self.port = sock.getsockname()[1]
