@@ -114,6 +114,9 @@ async def _carry_over_tls(
         raise ConnectionResetError("the client has left")
     connection.let_go()
     far = await End.at(destination)
+    if transport.is_closing():
+        far.close(0)
+        raise ConnectionResetError("the client has left")
     near = End.take(transport)
     try:
         transport.write(_ESTABLISHED)
