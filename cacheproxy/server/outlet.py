@@ -245,10 +245,15 @@ class Outlet:
             self._last_write = loop.call_later(self._write_s, self.reset)
 
     def end(self) -> bool:
-        """Say that nothing more will come, behind what is written; False where the client has left."""
-        if self._transport is None:
+        """Say that nothing more will come, behind what is written; False where only both ways end, or have ended."""
+        transport = self._transport
+        if transport is None:
             return False
-        end = self._transport.get_extra_info("end_writing") or self._transport.write_eof
+        end = transport.get_extra_info("end_writing")
+        if end is None and transport.can_write_eof():
+            end = transport.write_eof
+        if end is None:
+            return False
         try:
             end()
         except OSError as error:

@@ -15,10 +15,12 @@ from cacheproxy.store.codec import decode, encode, variant_key
 from tests.store.conftest import OPTIONS, URL, response
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=30)
+# No field's name has a colon (RFC 9110 section 5.1).
+NAMES = st.text(st.characters(max_codepoint=255, exclude_characters=":"), max_size=30)
 LINES = st.lists(
     st.tuples(
         st.one_of(
-            st.sampled_from(["Cache-Control", "DATE", "Age", "Expires", "ETag", "Vary", "Last-Modified"]), LATIN
+            st.sampled_from(["Cache-Control", "DATE", "Age", "Expires", "ETag", "Vary", "Last-Modified"]), NAMES
         ),
         st.one_of(
             st.sampled_from(["max-age=5", "no-cache, PRIVATE", "Sun, 06 Nov 1994 08:49:37 GMT", "0", '"x"']),
