@@ -13,6 +13,7 @@ from cacheproxy.config.load import load
 from cacheproxy.engine.exchange import Engine
 from cacheproxy.ports import Answer, Exchange
 from tests.support.client import RawClient
+from tests.support.echo import Echo
 from tests.support.origin import Origin
 
 StartProxy = Callable[..., Awaitable[App]]
@@ -39,6 +40,15 @@ async def origin() -> AsyncIterator[Origin]:
     await made.start()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Echo]:
+    made = Echo()
+    await made.start()
+    yield made
+    assert made.server is not None
+    made.server.close()
 
 
 @pytest.fixture

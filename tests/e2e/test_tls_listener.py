@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from cacheproxy.app import App
+from cacheproxy.tunnel.transports import End
 from tests.conftest import StartProxy
 from tests.e2e.test_process import Process
-from tests.e2e.test_tunnels import Echo, connect_head
 from tests.support.client import RawClient
+from tests.support.echo import Echo, connect_head
 from tests.support.origin import Origin, Received, Wire, response
 from tests.support.tls import AUTHORITY, client_context, write_files
 from tests.support.tunnel import open_descriptors, reset
@@ -22,15 +23,6 @@ from tests.support.tunnel import open_descriptors, reset
 FRESH = "Cache-Control: max-age=3600"
 StartTls = Callable[..., Awaitable[App]]
 ConnectTls = Callable[[App], Awaitable[RawClient]]
-
-
-@pytest.fixture
-async def echo() -> AsyncIterator[Echo]:
-    made = Echo()
-    await made.start()
-    yield made
-    assert made.server is not None
-    made.server.close()
 
 
 @pytest.fixture
@@ -261,6 +253,34 @@ async def test_what_a_client_says_behind_the_destinations_end(start_tls: StartTl
         assert received.partition(b"\r\n\r\n")[2] == last
         assert await heard == sent
     server.close()
+
+
+async def test_a_client_that_leaves_before_the_tunnel_stands(
+    start_tls: StartTls,
+    connect_tls: ConnectTls,
+    echo: Echo,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = await start_tls(f"access.connect_ports=[{echo.port}]")
+    client = await connect_tls(app)
+    at = End.at
+
+    async def leave_meanwhile(sock: socket.socket) -> End:
+        end = await at(sock)
+        assert app.listener is not None
+        for connection in app.listener._server.connections:
+            # What a reset does, but that the connection is told of it in the loop's next turn.
+            connection.transport._ssl_protocol._transport.abort()  # type: ignore[union-attr]
+            connection.transport._ssl_protocol.connection_lost(None)  # type: ignore[union-attr]
+        return end
+
+    monkeypatch.setattr(End, "at", leave_meanwhile)
+    await client.send(connect_head(echo.port))
+    assert await client.closed()
+    await _until(lambda: app.listener is not None and app.listener.connections == 0)
+    assert "Traceback" not in caplog.text
+    assert app.counters.tunnels == 0
 
 
 async def test_a_tunnel_carries_bytes_both_ways(

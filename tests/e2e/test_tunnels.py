@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
 from cacheproxy.app import App
 from tests.conftest import Connect, StartProxy
 from tests.support.client import RawClient
+from tests.support.echo import Echo, connect_head
 from tests.support.tunnel import open_descriptors
-
-
-class Echo:
-    """Echoes until end-of-file, then says goodbye and closes."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-            writer.write(b"goodbye")
-        finally:
-            writer.close()
-
-
-@pytest.fixture
-async def echo() -> AsyncIterator[Echo]:
-    made = Echo()
-    await made.start()
-    yield made
-    assert made.server is not None
-    made.server.close()
 
 
 @pytest.fixture
 async def app(start_proxy: StartProxy, echo: Echo) -> App:
     return await start_proxy(f"access.connect_ports=[443, {echo.port}, 1]")
-
-
-def connect_head(port: int) -> bytes:
-    return f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
 
 
 async def test_half_close_is_kept_and_bytes_counted(app: App, echo: Echo, connect: Connect) -> None:

@@ -119,6 +119,16 @@ class Door:
                 await asyncio.sleep(0)
 
 
+async def gets_nothing(door: Door) -> None:
+    """Connect, and wait for the other side to end it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    try:
+        assert await reader.read() == b""
+    except ConnectionResetError:
+        pass
+    writer.close()
+
+
 async def test_a_handshake_makes_a_connection() -> None:
     door = Door()
     buffers = set()
@@ -162,12 +172,7 @@ async def test_what_is_not_tls_gets_no_connection(sent: bytes) -> None:
 async def test_a_handshake_has_its_time() -> None:
     door = Door(limit_s=0.05)
     async with asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-        try:
-            assert await reader.read() == b""
-        except ConnectionResetError:
-            pass
-        writer.close()
+        await gets_nothing(door)
     await door.settled(0)
     door.acceptor.close()
 
@@ -177,12 +182,7 @@ async def test_only_so_many_handshakes_at_once() -> None:
     idle = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(2)]
     await door.settled(2)
     async with asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-        try:
-            assert await reader.read() == b""
-        except ConnectionResetError:
-            pass
-        writer.close()
+        await gets_nothing(door)
         for one in idle:
             one.close()
         await door.settled(0)
