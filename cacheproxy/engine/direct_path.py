@@ -14,8 +14,6 @@ from cacheproxy.engine.outbound import Outbound, Route, prepare
 from cacheproxy.ports import Affinity, Candidate
 from cacheproxy.ports.direct import DirectUpstream, Line, Reply
 
-_CURRENT = (1, 1)
-
 
 class DirectPath(DirectParts):
     """One for all connections. Who fetches what this worker does not own (`owns`) is asked through `hops`."""
@@ -39,11 +37,9 @@ class DirectPath(DirectParts):
 
         `is_absent`: nor is there anything to find, as far as this worker owns it. None where it is for the ordinary path.
         """
-        parts, key = self.parts, line.key
-        version = line.head.version
-        is_old = version < _CURRENT
+        parts, key, is_old = self.parts, line.key, line.is_old
         known = facts.prepared_old if is_old else facts.prepared
-        outbound: Outbound = known or prepare(facts, parts.codings, parts.via, version)
+        outbound: Outbound = known or prepare(facts, parts.codings, parts.via, line.head.version)
         route: Route | None = line.route
         if route is None or route.rules is not parts.rules:
             target = line.head.target
@@ -51,7 +47,7 @@ class DirectPath(DirectParts):
             line.route = route = Route(target, key, parts)
         if not route.is_plain or not outbound.is_simple or affinity.pinned:
             return None
-        if found := parts.store.lookup_memory(key):
+        if not is_absent and (found := parts.store.lookup_memory(key)):
             begun = self._validate(line, facts, outbound, affinity, reply, found)
             if begun is not None or all(one.body.whole() is not None for one in found):
                 return begun

@@ -27,8 +27,10 @@ class Names:
         "_reduced",
         "as_sent",
         "at",
+        "beginnings",
         "has_connection",
         "is_long",
+        "line_ends",
         "lower",
         "passing",
         "sole_connection",
@@ -40,6 +42,10 @@ class Names:
         self.as_sent = as_sent
         self.starts = tuple([len(name) + len(": ") for name in as_sent])
         """Where the value begins in each line."""
+        self.beginnings = ("HTTP/", *[f"{name}: " for name in as_sent])
+        """What the lines of a response's head begin with."""
+        self.line_ends = b"\r\n" * len(as_sent)
+        """What is between them."""
         at: dict[str, tuple[int, ...]] = {}
         for place, name in enumerate(as_sent):
             lower = name.lower()

@@ -19,6 +19,8 @@ class Line(Protocol):
 
     head: RequestHead
     key: str
+    is_old: bool
+    """Whether it is of HTTP/1.0."""
     route: Any
     """What the engine keeps of where such requests go."""
 

@@ -19,6 +19,10 @@ from cacheproxy.store.memory import MemoryBody, MemoryTier, weigh
 log = logging.getLogger("cacheproxy")
 
 
+def _nothing(key: str) -> bool:
+    return True
+
+
 class TieredStore:
     """Memory in front of an optional disk tier."""
 
@@ -26,6 +30,8 @@ class TieredStore:
         self._memory = memory
         self.lookup_memory: Callable[[str], Sequence[Candidate]] = memory.find
         """The stored responses of a key in memory."""
+        self.is_absent: Callable[[str], bool] = _nothing if disk is None else disk.absent.__contains__
+        """Whether it is known that the disk has nothing of a key."""
         self._disk = disk
         self._max_object_bytes = max_object_bytes
         self._last_entry_id = 0
@@ -57,10 +63,6 @@ class TieredStore:
         for candidate in found or ():
             self._promote(self._disk, candidate)
         return found
-
-    def is_absent(self, key: str) -> bool:
-        """Whether it is known that the disk has nothing."""
-        return self._disk is None or key in self._disk.absent
 
     def _together(self, disk: DiskTier, key: str, from_disk: Sequence[Candidate]) -> Sequence[Candidate]:
         # Only now: memory may have changed while the disk was asked.

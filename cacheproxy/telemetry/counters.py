@@ -63,7 +63,7 @@ class Missed:
         self.status = status = facts.status
         self.content_type = facts.content_type
         self.hierarchy = hierarchy
-        self.kind = _kind(Reason.URI_MISS, status // 100)
+        self.kind = _MISSED[status // 100]
         # As in `Repeated`, once the line is written.
         self.before = self.after = ""
 
@@ -162,9 +162,11 @@ class Counters:
         self.misses += misses
         if self.log is not None:
             if misses:
-                for what, *_ in ended:
+                prepare = self.log.prepare
+                for one in ended:
+                    what = one[0]
                     if isinstance(what, Missed):
-                        what.before, what.after = self.log.prepare(what)
+                        what.before, what.after = prepare(what)
             self.log.repeat(ended)
 
     def snapshot(self, usage: Usage, uptime_s: float) -> dict[str, object]:
@@ -202,3 +204,6 @@ class Counters:
 @cache
 def _kind(reason: Reason, first: int) -> tuple[str, str]:
     return str(reason), _STATUS_CLASSES[first]
+
+
+_MISSED = [_kind(Reason.URI_MISS, first) for first in range(len(_STATUS_CLASSES))]

@@ -11,6 +11,7 @@ from cacheproxy.http.chunked import ChunkedDecoder
 from cacheproxy.http.framing import Framing, response_framing
 from cacheproxy.http.head import HeadLimits, parse_response_head
 from cacheproxy.http.message import ResponseHead
+from cacheproxy.http.names import Names
 
 RESPONSE_LIMITS = HeadLimits(field_bytes=32 * 1024, head_bytes=128 * 1024, fields=256)
 MAX_INTERIM = 10
@@ -77,6 +78,8 @@ class ResponseParser:
         self._chunks: ChunkedDecoder | None = None
         self._interim = 0
         self._scanned = 0
+        # The names of the last head that came at once.
+        self._names: Names | None = None
         self.is_idle = True
         self.has_surplus = False
 
@@ -109,7 +112,9 @@ class ResponseParser:
         events: list[Event] = []
         if not self._buffer and (end := data.find(b"\r\n\r\n")) != -1 and end <= RESPONSE_LIMITS.head_bytes:
             # The usual case: the head is here at once, and nothing needs to be kept.
-            head = parse_response_head(data[:end], RESPONSE_LIMITS)
+            head = parse_response_head(data[:end], RESPONSE_LIMITS, self._names)
+            names = head.fields.named
+            self._names = None if names.is_long else names
             data = data[end + 4 :]
             facts = facts_of(head)
             if (

@@ -18,6 +18,7 @@ from cacheproxy.http.head import (
     plain_field_names,
 )
 from cacheproxy.http.message import Fields, RequestHead, ResponseHead
+from cacheproxy.http.names import Names, names_of
 
 LIMITS = HeadLimits(target_bytes=100, field_bytes=60, fields=4)
 TOKENS = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8)
@@ -294,3 +295,61 @@ def test_plain_names_are_the_names_of_plain_fields(block: bytes) -> None:
         assert names == [name.encode() for name, _ in fields.lines]
         assert list(fields.lines) == head._field_lines(block.decode("latin-1").split("\r\n")[:-1], limits)
         assert fields == Fields(fields.lines)
+
+
+@settings(max_examples=1500, derandomize=True, deadline=None, database=None)
+@given(
+    st.lists(st.sampled_from(["A", "b-c", "Date", "X"]), max_size=5),
+    st.lists(
+        st.sampled_from(
+            [
+                "1",
+                "v w",
+                "",
+                " v",
+                "v ",
+                "v\t",
+                "\tv",
+                "v\x80\xff",
+                "v\r",
+                "v\n",
+                "v\0",
+                "v\x7f",
+                "v\r\nA: 2",
+                "long" * 9,
+            ]
+        ),
+        min_size=6,
+        max_size=6,
+    ),
+    st.sampled_from([": ", ": ", ": ", ":", ":  ", " : "]),
+    st.sampled_from([" OK", "", " ", " Two  words", " \xe4", "\t", "\0"]),
+    st.sampled_from([(), ("A",), ("a",), ("A", "b-c")]),
+)
+def test_a_head_alike_is_what_the_parser_says(
+    names: list[str], values: list[str], colon: str, phrase: str, others: tuple[str, ...]
+) -> None:
+    """Whatever names are expected, the head is the same, and so is the fault."""
+
+    def outcome(alike: Names | None) -> ResponseHead | str:
+        try:
+            return parse_response_head(data, LIMITS, alike)
+        except SyntaxFault as fault:
+            return str(fault)
+
+    lines = [f"{name}{colon}{value}" for name, value in zip(names, values, strict=False)]
+    data = "\r\n".join([f"HTTP/1.1 200{phrase}", *lines]).encode("latin-1")
+    plain = outcome(None)
+    assert (
+        outcome(names_of(tuple(names)))
+        == outcome(names_of((*others, *names[1:])))
+        == outcome(names_of(others))
+        == plain
+    )
+
+
+def test_a_head_alike_is_seen_to_be() -> None:
+    data = b'HTTP/1.1 200 OK\r\nDate: now and then\r\nETag: "\xe4"'
+    first = parse_response_head(data, LIMITS)
+    assert head._parse_alike(data, LIMITS, first.fields.named) == first
+    assert head._parse_alike(data, LIMITS, names_of(("Date", "Etag"))) is None
