@@ -112,7 +112,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "server.parse_memo",
         Kind.SIZE,
-        16 * _MIB,
+        32 * _MIB,
         "memory for the parses of requests that come again",
         low=65536,
     ),
