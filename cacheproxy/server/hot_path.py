@@ -178,7 +178,8 @@ class HotPath:
             return line, facts, True, False
         now = self._wall()
         count = outlet.write_soon(head, content, self._cork)
-        self.tally.add(ready, stored, (note, verdict.client, now, count, max(now - since, 0.0)))
+        elapsed_s = now - since if now > since else 0.0
+        self.tally.add(ready, stored, (note, verdict.client, now, count, elapsed_s))
         return True
 
     def _link(

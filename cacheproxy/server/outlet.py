@@ -155,7 +155,9 @@ class Outlet:
             return self.write_hot(head, body)
         self.unsent = answer = head + body
         cork.add(self)
-        return self.count_hot(answer)
+        count = len(answer)
+        self._sent += count
+        return count
 
     def uncork(self) -> None:
         """Send it."""

@@ -20,6 +20,8 @@ log = logging.getLogger("cacheproxy")
 FLUSH_S = 0.2
 MAX_BUFFERED_LINES = 50_000
 _FORMATTED_TOGETHER = 64
+# What is a millisecond by rounding: most answers take less.
+_SHORTEST_S = 0.0005
 
 
 def format_line(record: ExchangeRecord, *, with_query: bool) -> str:
@@ -123,7 +125,7 @@ class AccessLog:
                 begin, end = float(second) - 0.0005, float(second) + 0.0005
             lines.append(
                 f"{second} {round(elapsed_s * 1000):6d} {client}{what.before}{count}{what.after}"
-                if elapsed_s
+                if elapsed_s > _SHORTEST_S
                 else f"{second}      0 {client}{what.before}{count}{what.after}"
             )
         if room := self._room_for(len(lines)):

@@ -15,7 +15,7 @@ from typing import Any
 from cacheproxy.admin.operations import Operations
 from cacheproxy.admin.routes import SOCKET_NAME, AdminServer
 from cacheproxy.channel import Channel, ChannelLost, Handlers
-from cacheproxy.clock import SystemClock
+from cacheproxy.clock import SystemClock, run
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners
 from cacheproxy.errors import StartError, StoreError
@@ -282,4 +282,4 @@ def run_keeper(
     config: Config, directory: Path, places: Places, count: int, lifeline: int, report: Report
 ) -> None:
     """The keeper's whole life. Raises StartError."""
-    asyncio.run(run_until_told(Keeper(config, directory, places, count), lifeline, report))
+    run(run_until_told(Keeper(config, directory, places, count), lifeline, report))

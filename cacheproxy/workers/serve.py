@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from cacheproxy.app import App
+from cacheproxy.clock import run
 from cacheproxy.config.model import Config
 from cacheproxy.workers.greeting import greet
 from cacheproxy.workers.supervisor import Supervisor
@@ -20,7 +21,7 @@ def serve(config: Config, directory: Path) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     count = config.number("server.workers") or len(os.sched_getaffinity(0))
     if count == 1:
-        asyncio.run(_alone(config, directory))
+        run(_alone(config, directory))
     else:
         Supervisor(config, directory, count).run()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cacheproxy.app import App
 from cacheproxy.channel import Channel, Handlers
+from cacheproxy.clock import run
 from cacheproxy.config.model import Config
 from cacheproxy.engine.owners import Owners
 from cacheproxy.ports import Selector
@@ -198,4 +199,4 @@ def _selector(meant: Meant) -> Selector:
 
 def run_worker(config: Config, directory: Path, seat: Seat, lifeline: int, report: Report) -> None:
     """A worker's whole life. Raises StartError."""
-    asyncio.run(run_until_told(Worker(config, directory, seat), lifeline, report))
+    run(run_until_told(Worker(config, directory, seat), lifeline, report))
