@@ -208,13 +208,13 @@ class OriginConnection(asyncio.Protocol):
 
         Asks the kernel: what arrived an instant ago has not come through the loop yet.
         """
-        return self._transport is not None and not (self._poll or self._watched()).poll(0)
-
-    def _watched(self) -> select.poll:
-        assert self._transport is not None
-        self._poll = poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return poll
+        transport = self._transport
+        if transport is None:
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     @property
     def may_be_reused(self) -> bool:
@@ -254,8 +254,7 @@ class OriginConnection(asyncio.Protocol):
         transport, parser = self._transport, self._parser
         if self.is_closed or transport is None or parser.has_surplus or self._failure is not None:
             return False
-        if transport.is_closing() or (self._poll or self._watched()).poll(0):
-            # RFC 9112 §9.2, §9.3.1, as `is_quiet`.
+        if transport.is_closing() or not self.is_quiet:
             return False
         self.exchanges += 1
         self._may_persist = self._request_sent = True
