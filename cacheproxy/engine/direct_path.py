@@ -47,7 +47,9 @@ class DirectPath(DirectParts):
             line.route = route = Route(target, key, parts)
         if not route.is_plain or not outbound.is_simple or affinity.pinned:
             return None
-        if not is_absent and (found := parts.store.lookup_memory(key)):
+        keep_codings = self.forwarder.keep_codings
+        # Where some host's codings are left alone, the hot path has not found what it could have.
+        if not (is_absent and keep_codings.is_empty) and (found := parts.store.lookup_memory(key)):
             begun = self._validate(line, facts, outbound, affinity, reply, found)
             if begun is not None or all(one.body.whole() is not None for one in found):
                 return begun
@@ -60,7 +62,6 @@ class DirectPath(DirectParts):
             return None if hops is None else hops.begin(line.head, key, facts, reply)
         if key in self._filling:
             return None
-        keep_codings = self.forwarder.keep_codings
         if not keep_codings.is_empty and (route.host in keep_codings or parts.store.lookup_memory(key)):
             return None
         exchange = DirectExchange(self, line, facts, outbound, affinity, reply)

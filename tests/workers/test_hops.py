@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -126,6 +127,19 @@ async def test_a_hit_is_lent_and_called_back(pair: Pair, origin: Origin) -> None
     pair.owner.store.invalidate(url)
     assert not pair.asked.store.lookup_memory(url)
     assert "fwd=uri-miss" in ((await pair.get("a")).field("cache-status") or "")
+
+
+async def test_a_copy_is_used_while_another_host_keeps_its_codings(pair: Pair, origin: Origin) -> None:
+    coded = response(gzip.compress(b"one"), FRESH, "Content-Encoding: gzip", "Vary: Accept-Encoding")
+    url = pair.serve("a", coded)
+    for word in ("fwd=uri-miss", "hit"):
+        assert word in ((await pair.get("a", "Accept-Encoding: gzip")).field("cache-status") or "")
+    assert pair.asked.store.lookup_memory(url)
+    pair.asked.engine._forwarder.keep_codings.add("other.example")
+    pair.seen.clear()
+    assert "hit" in ((await pair.get("a", "Accept-Encoding: gzip")).field("cache-status") or "")
+    # Answered here: the owner has not been asked on its direct path.
+    assert pair.seen == [url]
 
 
 async def test_what_was_called_back_meanwhile_is_not_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
