@@ -104,7 +104,10 @@ class Fields:
 
     def plus(self, *lines: FieldLine) -> Fields:
         """These fields with `lines` behind them."""
-        more = Fields(lines)
+        return self.joined(Fields(lines))
+
+    def joined(self, more: Fields) -> Fields:
+        """These fields with those of `more` behind them."""
         return Fields.sent(self.texts + more.texts, self.named.plus(more.named.as_sent))
 
     def replaced(self, name: str, value: str) -> Fields:

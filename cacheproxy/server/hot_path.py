@@ -230,7 +230,10 @@ class HotPath:
                 return False
             candidate = chosen
             stored = candidate.stored
-        if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
+        if stored.lifetime.seconds <= 0 or (
+            stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",))
+        ):
+            # Never fresh: no answer has to be prepared to see that.
             return False
         now = self._wall()
         rules = self._in_force.access
