@@ -204,5 +204,6 @@ def _via(via: str, version: tuple[int, int]) -> str:
 
 def own_cookies(head: ResponseHead) -> Fields | None:
     """Cookies that the origin has just set, for the client whose request it answered."""
-    cookies = head.fields.where(lambda name, _: name in COOKIE_FIELDS)
-    return cookies if cookies.lines else None
+    if COOKIE_FIELDS.isdisjoint(head.fields.names()):
+        return None
+    return head.fields.where(lambda name, _: name in COOKIE_FIELDS)
