@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from cacheproxy.caching.entry import StoredResponse
 from cacheproxy.http.ranges import Slice
-from cacheproxy.ports import Candidate
+from cacheproxy.ports import BodySource, Candidate
 from cacheproxy.store.batch import MAX_VARIANTS
 
 # What Python spends on an entry beside its text: its objects, and what the hot path keeps with it. Measured:
@@ -60,8 +60,12 @@ def weigh(candidate: Candidate) -> int:
     return _OVERHEAD_BYTES + text + (len(body.whole()) if isinstance(body, MemoryBody) else 0)
 
 
-class _Lru(LRUCache[int, tuple[int, Candidate]]):
-    """cachetools' LRU of (weight, entry) that tells its owner what it drops."""
+_Kept = tuple[int, Candidate, BodySource | None]
+"""An entry with its body: its weight, and its body on disk where that is where it came from."""
+
+
+class _Lru(LRUCache[int, _Kept]):
+    """cachetools' LRU that tells its owner what it drops."""
 
     def __init__(self, tier: MemoryTier, limit_bytes: int) -> None:
         super().__init__(limit_bytes, getsizeof=itemgetter(0))
@@ -69,7 +73,7 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
         # Something had to go since anything was removed: the room that is left is not worth counting.
         self.is_full = False
 
-    def popitem(self) -> tuple[int, tuple[int, Candidate]]:
+    def popitem(self) -> tuple[int, _Kept]:
         for _ in range(min(_MOST_SPARED, len(self))):
             entry_id, kept = super().popitem()
             if not kept[1].prepared.is_in_use:
@@ -79,7 +83,10 @@ class _Lru(LRUCache[int, tuple[int, Candidate]]):
         else:
             entry_id, kept = super().popitem()
         self.is_full = True
-        self._tier.dropped(kept[1])
+        _, candidate, on_disk = kept
+        self._tier.dropped(candidate)
+        if on_disk is not None:
+            self._tier.put(Candidate(candidate.stored, on_disk, "disk"))
         return entry_id, kept
 
 
@@ -140,8 +147,11 @@ class MemoryTier:
         """Whether an entry whose body is on disk would push nothing out, if its head is not long."""
         return self._heads_bytes + _OVERHEAD_BYTES * 3 // 2 <= self._heads_limit
 
-    def put(self, candidate: Candidate) -> None:
-        """Add or replace an entry; what is too large for the tier is left out."""
+    def put(self, candidate: Candidate, on_disk: BodySource | None = None) -> None:
+        """Add or replace an entry; what is too large for the tier is left out.
+
+        `on_disk` is where its body was read: its head stays when the body has to make room.
+        """
         entry_id = candidate.stored.entry_id
         self.drop(entry_id)
         is_whole = isinstance(candidate.body, MemoryBody)
@@ -153,7 +163,7 @@ class MemoryTier:
         if weight > limit:
             return
         if is_whole:
-            self._entries[entry_id] = (weight, candidate)
+            self._entries[entry_id] = (weight, candidate, on_disk)
         else:
             self._heads[entry_id] = (weight, candidate)
             self._heads_bytes += weight
@@ -174,11 +184,11 @@ class MemoryTier:
         kept = self._entries.pop(entry_id, None)
         if kept is not None:
             self._entries.is_full = False
-        elif entry_id in self._heads:
-            kept = self._heads.pop(entry_id)
-            self._heads_bytes -= kept[0]
-        if kept is not None:
             self.dropped(kept[1])
+        elif entry_id in self._heads:
+            weight, candidate = self._heads.pop(entry_id)
+            self._heads_bytes -= weight
+            self.dropped(candidate)
 
     def drop_key(self, key: str) -> None:
         """Remove every entry of `key`."""

@@ -77,13 +77,13 @@ class Promotion:
         self._heads.add(entry_id)
         return False
 
-    def was_read(self, stored: StoredResponse, body: MemoryBody) -> None:
+    def was_read(self, stored: StoredResponse, body: MemoryBody, on_disk: DiskBody) -> None:
         """The small body of `stored` has been read, and memory takes it where it is worth it, and has its head still."""
         # It may have been removed, or given a new head, while it was read.
         if self.is_worth(stored.entry_id, body.available) and any(
             one.stored is stored for one in self._memory.find(stored.key)
         ):
-            self._memory.put(Candidate(stored, body, "memory"))
+            self._memory.put(Candidate(stored, body, "memory"), on_disk)
 
 
 class SmallBody(DiskBody):
@@ -109,7 +109,7 @@ class SmallBody(DiskBody):
         if content is None or len(content) != self._length:
             return None
         body = MemoryBody(content)
-        self._promotion.was_read(self._stored, body)
+        self._promotion.was_read(self._stored, body, self)
         return body
 
     async def read(self, part: Slice | None) -> AsyncGenerator[bytes, None]:
@@ -117,5 +117,5 @@ class SmallBody(DiskBody):
         async with aclosing(super().read(part)) as pieces:
             async for piece in pieces:
                 if len(piece) == self._length:
-                    self._promotion.was_read(self._stored, MemoryBody(piece))
+                    self._promotion.was_read(self._stored, MemoryBody(piece), self)
                 yield piece

@@ -82,7 +82,8 @@ class TieredStore:
         """Keep what was found on disk just now, or on its way there, as `Promotion` says."""
         memory, stored, body = self._memory, candidate.stored, candidate.body
         if isinstance(body, MemoryBody) and disk.promotion.is_worth(stored.entry_id, body.available):
-            memory.put(Candidate(stored, body, "memory"))
+            on_disk = disk.body_of(stored) if candidate.tier == "disk" else None
+            memory.put(Candidate(stored, body, "memory"), on_disk)
         elif (
             candidate.tier == "disk"
             and not any(one.stored.entry_id == stored.entry_id for one in memory.find(stored.key))

@@ -377,3 +377,32 @@ async def test_a_head_that_was_read_long_ago_was_not_read_just_now(house: House)
         assert house.store.find_at_once(key)
     assert not house.store.lookup_memory(keys[20])
     assert house.store.lookup_memory(keys[90])
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("how", ["", "invalidate", "discard", "purge", "freshen", "replace"])
+async def test_a_body_that_makes_room_leaves_its_head(house: House, how: str) -> None:
+    """What came from disk needs no look-up to be read there again; what happens to it, happens to its head."""
+    keys = [URL, *[f"http://h/{number}" for number in range(40)]]
+    await on_disk(house, *keys)
+    house.memory_bytes, house.heads_bytes = 64 * KIB, 256 * KIB
+    await house.reopen()
+    for key in keys:
+        assert house.store.find_at_once(key)
+        # The second time it comes into memory, and pushes others out.
+        for _ in range(2):
+            (one,) = house.store.lookup_memory(key)
+            assert whole(one) == content(key, KIB)
+        assert house.store.lookup_memory(key)[0].tier == "memory"
+    tiers = [one.tier for key in keys for one in house.store.lookup_memory(key)]
+    assert len(tiers) == len(keys)
+    assert 2 <= tiers.count("memory") <= 15
+    assert house.memory.bytes <= 64 * KIB + house.heads_bytes
+    (head,) = house.store.lookup_memory(URL)
+    assert head.tier == "disk"
+    assert whole(head) == content(URL, KIB)
+    if how:
+        await change(house, head, how)
+        assert head.stored not in [one.stored for one in house.store.lookup_memory(URL)]
+        await house.flush()
+        assert head.stored not in [one.stored for one in await house.store.lookup(URL)]
