@@ -8,12 +8,13 @@ from cacheproxy.caching.entry import StoredResponse, Timing
 from cacheproxy.caching.options import CachingOptions
 from cacheproxy.caching.storing import kept_fields
 from cacheproxy.http.cache_control import parse_response_directives
-from cacheproxy.http.message import FieldLine, Fields, RequestHead, ResponseHead
+from cacheproxy.http.message import RequestHead, ResponseHead
 from cacheproxy.http.validators import weak_match
 from cacheproxy.http.vary import nominated_names
 
 # RFC 9111 §3.2: Content-Length never; the others describe how the stored body is coded or cut.
 _NEVER_UPDATED = frozenset({"content-length", "content-encoding", "content-range", "transfer-encoding", "vary"})
+_ALWAYS_REPLACED = frozenset({"age", "date"})
 
 
 def merge(
@@ -23,14 +24,7 @@ def merge(
     fresh = kept_fields(answer.fields, parse_response_directives(answer.fields), options).without(
         _NEVER_UPDATED
     )
-    replaced = frozenset(fresh.names())
-    lines: list[FieldLine] = [
-        line
-        for line in stored.fields
-        if line[0].lower() not in replaced and line[0].lower() not in {"age", "date"}
-    ]
-    lines += fresh.lines
-    merged = Fields(lines)
+    merged = stored.fields.without(_ALWAYS_REPLACED | fresh.names()).joined(fresh)
     merged = kept_fields(merged, parse_response_directives(merged), options)
     head = ResponseHead(stored.status, stored.reason_phrase, merged)
     return StoredResponse.build(

@@ -45,7 +45,7 @@ class Flight:
         self.is_doomed = False
         self.is_shareable = False
         self.task: asyncio.Task[None] | None = None
-        self._listeners: dict[Listener, None] | None = None
+        self._listeners: dict[Listener, None] = {}
 
     @property
     def outcome(self) -> asyncio.Future[FlightOutcome]:
@@ -66,13 +66,11 @@ class Flight:
     def tell(self, listener: Listener) -> None:
         """As `wait`, without a task: `listener` is called soon after the outcome is known."""
         self.waiters += 1
-        if self._listeners is None:
-            self._listeners = {}
         self._listeners[listener] = None
 
     def leave(self, listener: Listener) -> None:
         """Wait no longer; what is known already may still be told."""
-        if self._listeners and listener in self._listeners:
+        if listener in self._listeners:
             del self._listeners[listener]
             self.waiters -= 1
             self._abandon_if_unwanted()
@@ -96,7 +94,7 @@ class Flight:
         """Tell everybody, once."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
-            listeners, self._listeners = self._listeners or {}, None
+            listeners, self._listeners = self._listeners, {}
             self.waiters -= len(listeners)
             for listener in listeners:
                 # Whoever began it goes first; each in a turn of its own, so that none can stop the others.

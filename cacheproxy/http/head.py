@@ -241,7 +241,7 @@ def _parse_alike(data: bytes, limits: HeadLimits, names: Names) -> ResponseHead 
 def parse_response_head(data: bytes, limits: HeadLimits, alike: Names | None = None) -> ResponseHead:
     """A response head from its bytes up to and without the empty line. Raises SyntaxFault.
 
-    Mostly its fields have the names of the response before: to see that these are `alike` takes half of finding them.
+    Mostly its fields have the names of the response before: to see that they are `alike` takes less than finding them.
     """
     if alike is not None and (head := _parse_alike(data, limits, alike)) is not None:
         return head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -13,6 +13,8 @@ _BASE, _LINE = 500, 400
 _LONGEST = 1024
 _MOST_LINES = 64
 _MAX_DERIVED = 4
+# What is dropped or added, in names and in characters, for the outcome to be remembered: what a message names may be long.
+_FEW, _SHORT = 16, 256
 
 Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 """Of a sequence in the order of the lines, what belongs to those that stay."""
@@ -77,9 +79,10 @@ class Names:
             stay = [place for place, name in enumerate(self.as_sent) if name.lower() not in drop]
             pick = _picking(stay)
             known = pick, names_of(pick(self.as_sent))
-            if len(self._reduced) >= _MAX_DERIVED:
-                self._reduced.clear()
-            self._reduced[drop] = known
+            if self._may_remember(drop):
+                if len(self._reduced) >= _MAX_DERIVED:
+                    self._reduced.clear()
+                self._reduced[drop] = known
         return known
 
     def picking(self, wanted: frozenset[str]) -> Pick:
@@ -87,9 +90,10 @@ class Names:
         known = self._picks.get(wanted)
         if known is None:
             known = _picking([place for place, name in enumerate(self.as_sent) if name.lower() in wanted])
-            if len(self._picks) >= _MAX_DERIVED:
-                self._picks.clear()
-            self._picks[wanted] = known
+            if self._may_remember(wanted):
+                if len(self._picks) >= _MAX_DERIVED:
+                    self._picks.clear()
+                self._picks[wanted] = known
         return known
 
     def plus(self, more: tuple[str, ...]) -> Names:
@@ -97,10 +101,18 @@ class Names:
         known = self._extended.get(more)
         if known is None:
             known = names_of(self.as_sent + more)
-            if len(self._extended) >= _MAX_DERIVED:
-                self._extended.clear()
-            self._extended[more] = known
+            if self._may_remember(more):
+                if len(self._extended) >= _MAX_DERIVED:
+                    self._extended.clear()
+                self._extended[more] = known
         return known
+
+    def _may_remember(self, names: Collection[str]) -> bool:
+        """Whether what comes of these names and `names` is small; then it is counted."""
+        if self.is_long or len(names) > _FEW or sum(map(len, names)) > _SHORT:
+            return False
+        _memo.charge(_BASE)
+        return True
 
 
 def _picking(places: list[int]) -> Pick:
@@ -118,13 +130,16 @@ class _Memo:
     def learn(self, as_sent: tuple[str, ...]) -> Names:
         names = Names(as_sent)
         if not names.is_long:
-            size = _BASE + _LINE * len(as_sent)
-            if self.bytes + size > _KNOWN_BYTES:
-                self.known.clear()
-                self.bytes = 0
+            self.charge(_BASE + _LINE * len(as_sent))
             self.known[as_sent] = names
-            self.bytes += size
         return names
+
+    def charge(self, size: int) -> None:
+        """So much is about to be remembered."""
+        if self.bytes + size > _KNOWN_BYTES:
+            self.known.clear()
+            self.bytes = 0
+        self.bytes += size
 
 
 _memo = _Memo()

@@ -155,9 +155,7 @@ class Outlet:
             return self.write_hot(head, body)
         self.unsent = answer = head + body
         cork.add(self)
-        count = len(answer)
-        self._sent += count
-        return count
+        return self.count_hot(answer)
 
     def uncork(self) -> None:
         """Send it."""

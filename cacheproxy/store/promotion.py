@@ -25,7 +25,7 @@ class _ReadOnce:
         self._ids: OrderedDict[int, None] = OrderedDict()
         self._count = most
         self._most = _LEAST
-        self._counts_in = 0
+        self._until_counted = 0
 
     def take(self, entry_id: int) -> bool:
         """Whether it is among them; it is forgotten then."""
@@ -38,12 +38,12 @@ class _ReadOnce:
         """It has been read."""
         ids = self._ids
         if len(ids) >= self._most:
-            if self._counts_in:
+            if self._until_counted:
                 # What memory has changes slowly.
-                self._counts_in -= 1
+                self._until_counted -= 1
             else:
                 self._most = max(_LEAST, self._count())
-                self._counts_in = _LEAST
+                self._until_counted = _LEAST
             while len(ids) >= self._most:
                 ids.popitem(last=False)
         ids[entry_id] = None

@@ -19,7 +19,7 @@ from cacheproxy.store.memory import MemoryBody, MemoryTier, weigh
 log = logging.getLogger("cacheproxy")
 
 
-def _nothing(key: str) -> bool:
+def _without_disk(key: str) -> bool:
     return True
 
 
@@ -30,7 +30,7 @@ class TieredStore:
         self._memory = memory
         self.lookup_memory: Callable[[str], Sequence[Candidate]] = memory.find
         """The stored responses of a key in memory."""
-        self.is_absent: Callable[[str], bool] = _nothing if disk is None else disk.absent.__contains__
+        self.is_absent: Callable[[str], bool] = _without_disk if disk is None else disk.absent.__contains__
         """Whether it is known that the disk has nothing of a key."""
         self._disk = disk
         self._max_object_bytes = max_object_bytes

@@ -63,7 +63,7 @@ class Missed:
         self.status = status = facts.status
         self.content_type = facts.content_type
         self.hierarchy = hierarchy
-        self.kind = _MISSED[status // 100]
+        self.kind = _MISS_KINDS[status // 100]
         # As in `Repeated`, once the line is written.
         self.before = self.after = ""
 
@@ -206,4 +206,4 @@ def _kind(reason: Reason, first: int) -> tuple[str, str]:
     return str(reason), _STATUS_CLASSES[first]
 
 
-_MISSED = [_kind(Reason.URI_MISS, first) for first in range(len(_STATUS_CLASSES))]
+_MISS_KINDS = [_kind(Reason.URI_MISS, first) for first in range(len(_STATUS_CLASSES))]

@@ -189,7 +189,9 @@ def test_command_line() -> None:
 # the machine
 
 
-@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs /proc with schedstat")
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="Linux only: no /proc with schedstat here"
+)
 def test_run_time_of_a_tree_grows_with_work() -> None:
     # The child works once its parent has said so; both live until the pipe is closed.
     code = (
@@ -220,7 +222,7 @@ def test_pinned_names_the_cores() -> None:
     assert pinned([0, 1], ["x", "y"]) == ["taskset", "-c", "0,1", "x", "y"]
 
 
-@pytest.mark.skipif(bool(missing("wrk", "taskset")), reason="needs wrk and taskset")
+@pytest.mark.skipif(bool(missing("wrk", "taskset")), reason="a real run: wrk or taskset is not installed")
 def test_a_run_against_ourselves(tmp_path: Path) -> None:
     lines = tmp_path / "lines"
     argv = [

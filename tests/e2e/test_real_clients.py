@@ -18,7 +18,7 @@ from tests.support.origin import Origin, response
 @pytest.mark.parametrize("tool", ["curl", "wget"])
 async def test_download_tools(tmp_path: Path, origin: Origin, tool: str) -> None:
     if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
+        pytest.skip(f"{tool} is what is tried, and is not installed")
     body = os.urandom(300_000)
     origin.routes["/file"] = response(body, "Cache-Control: max-age=60", 'ETag: "1"')
     proxy = await offload(Process, tmp_path / "cache")
@@ -51,12 +51,12 @@ def _apt_source_is_http() -> bool:
 @pytest.mark.registry
 def test_apt_get_download_twice(tmp_path: Path) -> None:
     if shutil.which("apt-get") is None or not _apt_source_is_http():
-        pytest.skip("no apt source over http:// here")
+        pytest.skip("apt is tried over http://, and has no such source here")
     direct = subprocess.run(
         ["apt-get", "download", "hostname"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     if direct.returncode:
-        pytest.skip("the Debian registry cannot be reached from here")
+        pytest.skip("without the proxy the Debian registry cannot be reached either")
     proxy = Process(tmp_path / "cache")
     try:
         for name in ("one", "two"):
@@ -101,7 +101,7 @@ def test_pip_download(tmp_path: Path) -> None:
             [*command, "six==1.16.0", "--no-cache-dir"], capture_output=True, text=True, timeout=120
         )
         if direct.returncode:
-            pytest.skip("the Python registry cannot be reached from here")
+            pytest.skip("without the proxy the Python registry cannot be reached either")
         (tmp_path / "d" / "six-1.16.0-py2.py3-none-any.whl").unlink()
         through = [*command, "--proxy", f"http://127.0.0.1:{proxy.port}", "--no-cache-dir", "six==1.16.0"]
         subprocess.run(through, check=True, capture_output=True, timeout=120)

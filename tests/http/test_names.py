@@ -60,3 +60,26 @@ def test_long_names_are_not_remembered() -> None:
     long = ("X" * 2000,)
     assert names_of(long) is not names_of(long)
     assert names_of(long).at == {"x" * 2000: (0,)}
+
+
+def test_what_comes_of_long_lists_of_names_is_not_remembered() -> None:
+    """A 304, or a directive, may name as much as fits into a head: that must not stay with names that stay."""
+    one = names_of(("A", "B"))
+    one._reduced.clear(), one._extended.clear(), one._picks.clear()
+    for many in ([f"n{number}" for number in range(17)], ["n" * 257]):
+        assert one.without(frozenset({*many, "a"}))[1].as_sent == ("B",)
+        assert one.plus(tuple(many)).as_sent == ("A", "B", *many)
+        assert one.picking(frozenset({*many, "b"}))(("1", "2")) == ("2",)
+    assert not (one._reduced or one._extended or one._picks)
+    before = names._memo.bytes
+    one.without(frozenset({"a"}))
+    assert one._reduced
+    assert names._memo.bytes > before
+
+
+def test_what_is_derived_counts() -> None:
+    one = names_of(("A", "B"))
+    for number in range(names._KNOWN_BYTES // names._BASE + 1):
+        one.picking(frozenset({f"x{number}"}))
+        assert names._memo.bytes <= names._KNOWN_BYTES
+    assert ("A", "B") not in names._memo.known
