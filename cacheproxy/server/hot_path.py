@@ -230,10 +230,10 @@ class HotPath:
                 return False
             candidate = chosen
             stored = candidate.stored
-        if stored.lifetime.seconds <= 0 or (
-            stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",))
-        ):
+        if stored.lifetime.seconds <= 0:
             # Never fresh: no answer has to be prepared to see that.
+            return False
+        if stored.asked_for and not facts.reads(content_codings(stored.fields) or ("",)):
             return False
         now = self._wall()
         rules = self._in_force.access
